@@ -1,0 +1,150 @@
+"""The legal configurations of a workload on a device: enumerated by backtracking, counted exactly where possible."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+from kernels.spec import Config, DeviceSheet, Family, Rule, Variant, Workload
+
+EXACT_LIMIT = 1_000_000  # beyond this many legal configurations the count is an estimate
+_PROBES = 2_000  # random descents an estimate is made from
+
+
+@dataclass(frozen=True)
+class Space:
+    """The union, over a family's variants, of their legal configurations."""
+
+    family: Family
+    workload: Workload
+    sheet: DeviceSheet
+
+    def reject(self, config: Config) -> str | None:
+        """Why this configuration is not in the space, or None if it is."""
+        return self.illegal(config) or self._broken(config, prunes=True)
+
+    def illegal(self, config: Config) -> str | None:
+        """Why this configuration may not run here, or None. Rules that only prune do not count."""
+        names = [v.name for v in self.family.variants]
+        if config.get("variant") not in names:
+            return f"variant is one of {', '.join(names)}"
+        variant = self.family.variant(config["variant"])
+        if why := self._reject_variant(variant):
+            return why
+        given = set(config) - {"variant"}
+        if given != set(variant.params):
+            return f"parameters are exactly {', '.join(variant.params)}"
+        for name, values in variant.params.items():
+            if config[name] not in values:
+                return f"{name} is one of {', '.join(map(str, values))}"
+        return self._broken(config, prunes=False)
+
+    def _broken(self, config: Config, *, prunes: bool) -> str | None:
+        """The first rule, of those that only prune or of the others, that does not hold."""
+        rules = (*self.family.workload_rules, *self.family.variant(config["variant"]).rules)
+        for rule in rules:
+            if rule.prunes == prunes and not rule.holds(config, self.workload, self.sheet):
+                return rule.why
+        return None
+
+    def _reject_variant(self, variant: Variant) -> str | None:
+        for extension in variant.needs:
+            if not self.sheet.has(extension):
+                return f"the device has {extension}"
+        for rule in variant.workload_rules:
+            if not rule.holds({"variant": variant.name}, self.workload, self.sheet):
+                return rule.why
+        return None
+
+    def configs(self) -> Iterator[dict[str, Any]]:
+        """Every legal configuration once, in a fixed order."""
+        if any(not r.holds({}, self.workload, self.sheet) for r in self.family.workload_rules):
+            return
+        for variant in self.family.variants:
+            if self._reject_variant(variant) is None:
+                yield from self._descend(variant, _ordered(variant), {"variant": variant.name})
+
+    def _descend(
+        self, variant: Variant, levels: list[tuple[str, list[Rule]]], chosen: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        depth = len(chosen) - 1
+        if depth == len(levels):
+            yield {"variant": variant.name, **{name: chosen[name] for name in variant.params}}
+            return
+        name, rules = levels[depth]
+        for value in variant.params[name]:
+            step = {**chosen, name: value}
+            if all(rule.holds(step, self.workload, self.sheet) for rule in rules):
+                yield from self._descend(variant, levels, step)
+
+    @cached_property
+    def _counted(self) -> tuple[int, bool]:
+        total = 0
+        for _ in self.configs():
+            total += 1
+            if total > EXACT_LIMIT:
+                return self._estimate(), False
+        return total, True
+
+    @property
+    def size(self) -> int:
+        """How many configurations are legal: exact up to EXACT_LIMIT, estimated beyond."""
+        return self._counted[0]
+
+    @property
+    def exact(self) -> bool:
+        """Whether `size` was counted rather than estimated."""
+        return self._counted[1]
+
+    def _estimate(self) -> int:
+        """Knuth's estimate of a backtracking tree's leaves (Math. Comp. 29, 1975): the mean over random descents
+        of the product of the numbers of legal children met on the way."""
+        rng = random.Random(0)
+        total = 0.0
+        for variant in self.family.variants:
+            if self._reject_variant(variant) is not None:
+                continue
+            levels = _ordered(variant)
+            weights = [self._random_descent(variant, levels, rng) for _ in range(_PROBES)]
+            total += sum(weights) / _PROBES
+        return round(total)
+
+    def _random_descent(self, variant: Variant, levels: list[tuple[str, list[Rule]]], rng: random.Random) -> float:
+        chosen: dict[str, Any] = {"variant": variant.name}
+        weight = 1.0
+        for name, rules in levels:
+            legal = [
+                value
+                for value in variant.params[name]
+                if all(rule.holds({**chosen, name: value}, self.workload, self.sheet) for rule in rules)
+            ]
+            if not legal:
+                return 0.0
+            weight *= len(legal)
+            chosen[name] = rng.choice(legal)
+        return weight
+
+
+def _ordered(variant: Variant) -> list[tuple[str, list[Rule]]]:
+    """Parameters, those that the rules read first, each with the rules that become decidable when it is set."""
+    read = [name for rule in variant.rules for name in rule.names]
+    names = sorted(variant.params, key=lambda name: (-read.count(name), list(variant.params).index(name)))
+    levels: list[tuple[str, list[Rule]]] = []
+    pending = list(variant.rules)
+    for depth, name in enumerate(names):
+        known = set(names[: depth + 1])
+        ready = [rule for rule in pending if known.issuperset(rule.names)]
+        pending = [rule for rule in pending if rule not in ready]
+        levels.append((name, ready))
+    if pending:
+        raise ValueError(f"variant {variant.name}: rule '{pending[0].why}' names a parameter that does not exist")
+    return levels
+
+
+def product_size(params: Mapping[str, tuple[Any, ...]]) -> int:
+    """Size of the whole product, legal or not."""
+    return prod(len(values) for values in params.values())

@@ -1,0 +1,398 @@
+"""The nouns of Kiln: what is asked (a workload), what may run (a variant's configuration), what came of it.
+
+Everything here is frozen data; nothing here touches a GPU. The field's words are defined in README.md.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+
+Config = Mapping[str, Any]  # {"variant": name, PARAMETER: value, …}: one assignment of a variant's parameters
+Dims = Mapping[str, int]
+
+
+# ---------------------------------------------------------------- what is asked
+
+
+@dataclass(frozen=True)
+class DTypes:
+    """The dtype policy of a workload. It is asked for, never searched: a search must not trade accuracy for speed."""
+
+    act: Literal["fp16", "fp32"]  # storage of the activations that go in and come out
+    compute: Literal["fp32", "fp16", "int8"]  # arithmetic of the products (int8: activations are quantised on the fly)
+    acc: Literal["fp32", "fp16", "int32"]  # type of the long sums
+    cache: Literal["fp16", "int8", "int4"] | None = None  # storage of the KV cache, where the family has one
+
+    def __str__(self) -> str:
+        text = f"act={self.act},compute={self.compute},acc={self.acc}"
+        return text if self.cache is None else f"{text},cache={self.cache}"
+
+
+_FORMAT = re.compile(r"(?P<kind>int4|e0m4)/g(?P<group>32|64|128)|(?P<plain>fp16|int8)")
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """How numbers become codes, e.g. `int4/g128`. How codes are arranged in memory is a layout."""
+
+    kind: Literal["fp16", "int8", "int4", "e0m4"]
+    group: int  # weights along K that share one scale and bias; 0 where a format has no groups
+
+    @staticmethod
+    def parse(text: str) -> WeightFormat:
+        """Read `fp16`, `int8`, `int4/gN` or `e0m4/gN` (N = 32, 64, 128). Raises ValueError naming the choices."""
+        match = _FORMAT.fullmatch(text)
+        if match is None:
+            raise ValueError(
+                f'unknown weight format "{text}"; choose fp16, int8, int4/gN or e0m4/gN with N = 32, 64 or 128'
+            )
+        if match["plain"]:
+            return WeightFormat(match["plain"], 0)  # type: ignore[arg-type]
+        return WeightFormat(match["kind"], int(match["group"]))  # type: ignore[arg-type]
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits that one weight occupies with its share of fp16 scale and bias (int8's one scale per row left out)."""
+        if self.group:
+            return 4 + 32 / self.group
+        return 16 if self.kind == "fp16" else 8
+
+    def __str__(self) -> str:
+        return f"{self.kind}/g{self.group}" if self.group else self.kind
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One concrete job of a family. Two workloads with one `key` are the same job, whatever their labels."""
+
+    family: str
+    dims: Dims
+    dtypes: DTypes
+    weights: str | None = None  # a WeightFormat's text, None for families without weights
+    options: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""  # for people: "gemma-2b lm_head"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dims", MappingProxyType(dict(self.dims)))
+        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+
+    @property
+    def key(self) -> str:
+        """Stable text that names the job: family, weights, dtypes, dims, options."""
+        parts = [self.family, self.weights or "-", str(self.dtypes), _pairs(self.dims)]
+        if self.options:
+            parts.append(_pairs(dict(sorted(self.options.items()))))
+        return ":".join(parts)
+
+    @property
+    def format(self) -> WeightFormat:
+        """The parsed weight format. Raises ValueError where the workload has no weights."""
+        return WeightFormat.parse(self.weights or "")
+
+    def with_dims(self, **dims: int) -> Workload:
+        """The same job at other sizes."""
+        return Workload(self.family, {**self.dims, **dims}, self.dtypes, self.weights, self.options, self.label)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Workload) and self.key == other.key
+
+
+def _pairs(mapping: Mapping[str, Any]) -> str:
+    return ",".join(f"{name}={value}" for name, value in mapping.items())
+
+
+# ---------------------------------------------------------------- sizes that an engine can evaluate
+
+
+@dataclass(frozen=True)
+class Ceil:
+    """ceil(dims[dim] / by): the only operation on a dim, so that an engine needs integer arithmetic alone."""
+
+    dim: str
+    by: int
+
+
+Size = tuple["int | Ceil", ...]  # a product of its factors
+
+
+def evaluate(size: Size, dims: Dims) -> int:
+    """The number that a product of integers and ceil terms stands for at these dims."""
+    total = 1
+    for factor in size:
+        total *= -(-dims[factor.dim] // factor.by) if isinstance(factor, Ceil) else factor
+    return total
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """A 2D image over an argument's buffer (cl_khr_image2d_from_buffer), one `read_only image2d_t` in the kernel."""
+
+    of: str  # name of the buffer argument
+    channels: Literal["R", "RG", "RGBA"]
+    type: Literal["uint32", "uint16", "fp16", "fp32"]
+    width: Size  # texels; the row pitch is width times the texel size
+    height: Size
+
+    @property
+    def texel_bytes(self) -> int:
+        """Bytes of one texel."""
+        return len(self.channels) * {"uint32": 4, "uint16": 2, "fp16": 2, "fp32": 4}[self.type]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One clEnqueueNDRangeKernel. `local` None leaves the work-group size to the driver."""
+
+    entry: str
+    grid: tuple[Size, ...]  # work-items per dimension, a multiple of `local`
+    local: tuple[int, ...] | None
+    args: tuple[str | ImageView, ...]  # by ABI, dim or scratch name, in the order of the kernel's signature
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A buffer that the launches of one candidate share; its content does not outlive them."""
+
+    name: str
+    bytes: Size
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What runs, in order, for one candidate."""
+
+    launches: tuple[Launch, ...]
+    scratch: tuple[Scratch, ...] = ()
+
+
+# ---------------------------------------------------------------- devices, as far as legality needs them
+
+
+@dataclass(frozen=True)
+class DeviceSheet:
+    """Facts of a device that decide what may run on it. A live device gives one, a sheet file claims one."""
+
+    name: str
+    vendor: str
+    kind: Literal["gpu", "cpu", "other"]
+    max_work_group: int
+    max_work_item_sizes: tuple[int, ...]
+    local_bytes: int
+    max_alloc_bytes: int
+    global_bytes: int
+    compute_units: int
+    cache_bytes: int  # last-level cache, 0 = unknown
+    image2d: tuple[int, int] | None  # largest width and height in texels, None = no images
+    image_pitch_texels: int  # alignment of an image2d-from-buffer's row pitch, 0 = unsupported
+    image_base_texels: int
+    subgroup_sizes: tuple[int, ...]  # () = no subgroups
+    extensions: frozenset[str]
+    opencl_c: tuple[int, int]
+
+    def has(self, extension: str) -> bool:
+        """Whether the device reports this extension."""
+        return extension in self.extensions
+
+
+# ---------------------------------------------------------------- what may run
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One condition of legality. Naming the parameters it reads lets enumeration cut a branch early."""
+
+    why: str  # read as "rejected because not: <why>"
+    names: tuple[str, ...]
+    holds: Callable[[Config, Workload, DeviceSheet], bool]
+    prunes: bool = False  # only slow where it does not hold, not wrong: an engine may run it at such sizes
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one configuration really moves and holds, for pruning and prediction."""
+
+    read_bytes: float
+    write_bytes: float
+    flops: float
+    local_bytes: int = 0  # per work-group
+    registers: int = 0  # 32-bit registers a work-item needs at least
+    work_items: int = 0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The least that any implementation must do: arithmetic, and bytes with every tensor touched once."""
+
+    flops: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One algorithm of a family: source, parameters, rules and launch geometry."""
+
+    name: str
+    source: str  # OpenCL C with its includes flattened
+    params: Mapping[str, tuple[Any, ...]]  # each is an #ifndef of the source
+    default: Mapping[str, Any]
+    rules: tuple[Rule, ...]
+    schedule: Callable[[Config, Workload], Schedule]
+    traffic: Callable[[Config, Workload, DeviceSheet], Traffic]
+    layouts: Callable[[Config, Workload], Mapping[str, str]]  # packed tensor → layout name
+    workload_rules: tuple[Rule, ...] = ()  # when the variant is for this workload and device at all; `names` empty
+    any_local: bool = False  # right at every work-group size, so that the driver may choose one
+    needs: tuple[str, ...] = ()  # extensions
+    options: tuple[str, ...] = ()  # compiler options that its source needs, as -cl-std=CL3.0
+
+    def config(self, **params: Any) -> dict[str, Any]:
+        """The default configuration with `params` changed. Raises KeyError for a parameter it does not have."""
+        if unknown := sorted(set(params) - set(self.params)):
+            raise KeyError(f"variant {self.name} has no parameter {', '.join(unknown)}")
+        return {"variant": self.name, **self.default, **params}
+
+
+@dataclass(frozen=True)
+class Arg:
+    """One argument of a family's ABI."""
+
+    name: str
+    role: Literal["input", "weight", "output", "inout", "dim"]
+    about: str
+
+
+@dataclass(frozen=True)
+class Abi:
+    """The named arguments an engine binds. A change that old engines cannot bind raises `version`."""
+
+    version: int
+    args: tuple[Arg, ...]
+
+    def names(self, role: str) -> tuple[str, ...]:
+        """Names of the arguments that play one role, in order."""
+        return tuple(arg.name for arg in self.args if arg.role == role)
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A candidate is right if both errors against the float64 reference stay at or under these."""
+
+    nmse: float  # sum of squared errors over sum of squared expected values
+    max_scaled: float  # largest absolute error over the root mean square of the expected values
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs of one workload, the right answer and how near one must come to it."""
+
+    pack: Callable[[Mapping[str, str]], Mapping[str, np.ndarray]]  # layouts → every input and weight by ABI name
+    outputs: Mapping[str, np.dtype[Any]]  # storage type of each output
+    expected: Mapping[str, np.ndarray]  # float64, shaped as the output
+    tolerance: Tolerance
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kernel operation: what it means (ABI, reference through `case`, cost) and the variants that compute it."""
+
+    name: str
+    about: str
+    abi: Abi
+    dims: tuple[str, ...]
+    case: Callable[[Workload, int], Case]  # (workload, seed)
+    cost: Callable[[Workload], Cost]
+    defines: Callable[[Workload], Mapping[str, int]]  # dtype policy and weight format, as the source reads them
+    variants: tuple[Variant, ...]
+    default: Callable[[Workload, DeviceSheet], Config]  # what an engine would run untuned: safe on every device
+    workload_rules: tuple[Rule, ...]
+    awkward: Callable[[Workload], tuple[Workload, ...]]  # small hard shapes that the same build serves
+    bounds: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)  # dims it serves, where not 1 … any
+
+    def variant(self, name: str) -> Variant:
+        """The variant of that name. Raises KeyError naming the choices."""
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        raise KeyError(f"{self.name} has no variant {name}; it has {', '.join(v.name for v in self.variants)}")
+
+
+def build_options(family: Family, config: Config, workload: Workload) -> tuple[str, ...]:
+    """Compiler options of a candidate: relaxed mathematics, then the variant's, the policy's and its own."""
+    defines = {**family.defines(workload), **{k: v for k, v in config.items() if k != "variant"}}
+    return (
+        "-cl-mad-enable",
+        "-cl-fast-relaxed-math",
+        *family.variant(config["variant"]).options,
+        *(f"-D{name}={value}" for name, value in defines.items()),
+    )
+
+
+# ---------------------------------------------------------------- what came of it
+
+
+class Verdict(enum.StrEnum):
+    """Outcome of one candidate. A median exists if and only if it is OK."""
+
+    OK = "ok"
+    WRONG_RESULT = "wrong_result"
+    BUILD_FAILED = "build_failed"
+    LAUNCH_FAILED = "launch_failed"
+    OUT_OF_RESOURCES = "out_of_resources"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    THROTTLED = "throttled"
+    ABANDONED = "abandoned"
+    INVALID_TIMING = "invalid_timing"
+    WORKER_LOST = "worker_lost"
+    UNSUPPORTED = "unsupported"
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Device time of one candidate from event profiling: first START to last END of its launches."""
+
+    median_ns: float
+    interval_ns: tuple[float, float]  # bootstrap 95 % of the median
+    samples: int
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Worst distance from the reference over the shapes checked."""
+
+    nmse: float
+    max_scaled: float
+    shapes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Verdict, device-time statistics and the conditions they were taken under."""
+
+    verdict: Verdict
+    log: str = ""  # compiler output, the failing shape, the driver's last words
+    stats: Stats | None = None
+    samples_ns: tuple[float, ...] = ()
+    errors: Errors | None = None
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    build_ms: float | None = None
+    at_least_ns: float | None = None  # for ABANDONED: the lower bound that was seen
+    kernel: Mapping[str, Any] = field(default_factory=dict)  # per entry: work-group limit, local and private bytes
+
+    def __post_init__(self) -> None:
+        if (self.stats is not None) != (self.verdict is Verdict.OK):
+            raise ValueError(f"a median exists if and only if the verdict is ok, not {self.verdict}")
+
+    @staticmethod
+    def failed(verdict: Verdict, log: str, **more: Any) -> Measurement:
+        """A measurement without a time."""
+        return Measurement(verdict, log=log, **more)
