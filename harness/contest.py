@@ -1,0 +1,215 @@
+"""Candidates against each other: interleaved rounds, with two fixed anchor kernels that cancel what the clock does.
+
+Every round runs each candidate and each anchor a few times, in an order that turns by one a round, so that spells
+of a fast memory or a slow clock fall on all alike. Round i of one candidate pairs with round i of every other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from harness import timing
+from harness.answers import Refused, RunnerLost
+from harness.candidate import Candidate
+from harness.check import check
+from harness.measure import Lane, Meter, built_facts
+from harness.probe import ProbeResult, Rates
+from harness.probe_kernels import ProbeBed, ProbeKernel
+from kernels.spec import Measurement, Verdict
+
+ROUNDS = 15
+_ROUND_NS = 5e6  # device time that one candidate gets in a round, within the two bounds below
+_LEAST, _MOST = 3, 25
+ANCHOR_SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A candidate and what came of it: where it is ok, `samples_ns` holds one median a round."""
+
+    candidate: Candidate
+    measurement: Measurement
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The outcome of one contest, contestants in the order they were given."""
+
+    contestants: tuple[Contestant, ...]
+    anchors_ns: Mapping[str, tuple[float, ...]]  # "read" and "madd": one median a round; empty where an anchor failed
+    rates: Rates  # the anchors' medians of these rounds where there are any, else the probe's
+    rounds: int
+
+
+class _Entrant:
+    """A candidate in the race: its lane while the runner lives, its rounds, its failure."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        self.candidate = candidate
+        self.lane: Lane | None = None
+        self.facts: Mapping[str, Any] = {}
+        self.failure: Measurement | None = None
+        self.samples = _LEAST
+        self.rounds_ns: list[float] = []
+
+
+def compete(
+    meter: Meter, candidates: Sequence[Candidate], probe: ProbeResult, *, rounds: int = ROUNDS, budget_s: float = 60.0
+) -> Contest:
+    """Check every candidate again, then time all of them interleaved; one that fails leaves, the others go on.
+
+    Ends early, with at least LEAST_SAMPLES rounds, when `budget_s` is spent. Raises KilnError when the runner does
+    not start any more.
+    """
+    return _Race(meter, candidates, probe).run(rounds, budget_s)
+
+
+class _Race:
+    def __init__(self, meter: Meter, candidates: Sequence[Candidate], probe: ProbeResult) -> None:
+        self._meter = meter
+        self._probe = probe
+        self._entrants = [_Entrant(candidate) for candidate in candidates]
+        compute = candidates[0].workload.dtypes.compute if candidates else "fp32"
+        madd = probe.madd.get(compute, probe.madd["fp32"])
+        self._madd = next(name for name, rate in probe.madd.items() if rate is madd)
+        self._kernels: dict[str, ProbeKernel] = {"read": probe.read.kernel, "madd": madd.kernel}
+        self._anchors_ns: dict[str, list[float]] = {"read": [], "madd": []}
+        self._bed = ProbeBed(meter.bench.supervisor)
+        self._generation = -1  # of the runner that the lanes are bound on
+
+    @property
+    def _racing(self) -> list[_Entrant]:
+        return [entrant for entrant in self._entrants if entrant.failure is None]
+
+    def run(self, rounds: int, budget_s: float) -> Contest:
+        """Hold the rounds. What one failure interrupts is held again without it."""
+        self._meter.bench.supervisor.recycle_if_due()
+        self._meter.bench.store.turn()
+        end, done = time.monotonic() + budget_s, 0
+        try:
+            while done < rounds and self._racing:
+                if done >= timing.LEAST_SAMPLES and time.monotonic() > end:
+                    break
+                if self._line_up() and self._round(done):
+                    done += 1
+        finally:
+            self._clear()
+        contestants = tuple(Contestant(entrant.candidate, self._outcome(entrant)) for entrant in self._entrants)
+        anchors_ns = {name: tuple(times) for name, times in self._anchors_ns.items()}
+        return Contest(contestants, anchors_ns, self._rates(), done)
+
+    def _line_up(self) -> bool:
+        """Have every entrant built, checked (once) and bound on the present runner. False if one fell out."""
+        supervisor = self._meter.bench.supervisor
+        try:
+            supervisor.hello()
+        except RunnerLost as failure:
+            self._meter.failed(failure)  # raises: there is nobody to blame and nothing to go on with
+        if self._generation != supervisor.generation:
+            self._generation = supervisor.generation
+            for entrant in self._entrants:
+                entrant.lane = None
+        for entrant in self._racing:
+            if entrant.lane is None:
+                try:
+                    self._prepare(entrant)
+                except (Refused, RunnerLost) as failure:
+                    self._out(entrant, failure)
+                if entrant.failure is not None:
+                    return False
+        return True
+
+    def _prepare(self, entrant: _Entrant) -> None:
+        build = self._meter.build(entrant.candidate)
+        if isinstance(build, Measurement):
+            entrant.failure = build
+            return
+        if not entrant.facts:
+            errors = check(self._meter.bench, entrant.candidate)
+            if isinstance(errors, Measurement):
+                entrant.failure = self._meter.recovered(replace(errors, **built_facts(build)))
+                return
+            entrant.facts = {**built_facts(build), "errors": errors}
+        entrant.lane = self._meter.place(entrant.candidate)
+        run = self._meter.run(entrant.lane, warmup=1, samples=_LEAST)
+        entrant.samples = max(_LEAST, min(_MOST, round(_ROUND_NS / max(1, min(run.wall_ns)))))
+        conditions = {**self._meter.conditions(entrant.lane), "interleaved_samples": entrant.samples}
+        entrant.facts = {**entrant.facts, "conditions": conditions}
+
+    def _round(self, number: int) -> bool:
+        """One complete round, or False and an entrant (or an anchor) less."""
+        racing = self._racing
+        turn = number % len(racing)
+        times: list[tuple[_Entrant, float]] = []
+        for entrant in (*racing[turn:], *racing[:turn]):
+            assert entrant.lane is not None
+            try:
+                run = self._meter.run(entrant.lane, warmup=1, samples=entrant.samples)
+            except (Refused, RunnerLost) as failure:
+                self._out(entrant, failure)
+                return False
+            if why := timing.invalid(run.samples_ns):
+                entrant.failure = Measurement.failed(Verdict.INVALID_TIMING, why, **entrant.facts)
+                return False
+            times.append((entrant, float(np.median(timing.durations(run.samples_ns)))))
+        anchors = self._anchors()
+        if anchors is None:
+            return False
+        for entrant, median_ns in times:
+            entrant.rounds_ns.append(median_ns)
+        for name, anchor_ns in anchors.items():
+            self._anchors_ns[name].append(anchor_ns)
+        return True
+
+    def _anchors(self) -> dict[str, float] | None:
+        """Time of each anchor; None, and one anchor less, when one fails."""
+        found = {}
+        for name, kernel in self._kernels.items():
+            try:
+                run = self._bed.run(kernel, samples=ANCHOR_SAMPLES, warmup=1)
+            except (Refused, RunnerLost):
+                self._drop_anchor(name)
+                return None
+            if timing.invalid(run.samples_ns):
+                self._drop_anchor(name)
+                return None
+            found[name] = float(np.median(timing.durations(run.samples_ns)))
+        return found
+
+    def _drop_anchor(self, name: str) -> None:
+        del self._kernels[name]
+        self._anchors_ns[name] = []
+
+    def _out(self, entrant: _Entrant, failure: Refused | RunnerLost) -> None:
+        entrant.failure = replace(self._meter.failed(failure), **entrant.facts)
+
+    def _outcome(self, entrant: _Entrant) -> Measurement:
+        if entrant.failure is not None:
+            return entrant.failure
+        times = entrant.rounds_ns
+        return Measurement(Verdict.OK, stats=timing.stats(times), samples_ns=tuple(times), **entrant.facts)
+
+    def _rates(self) -> Rates:
+        """The probe's rates, those of anchors replaced by what they reached beside the candidates."""
+        rates = self._probe.rates
+        read, madd = self._anchors_ns["read"], self._anchors_ns["madd"]
+        if read:
+            rates = replace(rates, read_per_ns=self._kernels["read"].work / float(np.median(read)))
+        if madd:
+            rate = self._kernels["madd"].work / float(np.median(madd))
+            rates = replace(rates, flops_per_ns={**rates.flops_per_ns, self._madd: rate})
+        return rates
+
+    def _clear(self) -> None:
+        for entrant in self._entrants:
+            if entrant.lane is not None:
+                self._meter.drop(entrant.lane)
+            self._meter.release(entrant.candidate)
+        with contextlib.suppress(Refused, RunnerLost):
+            self._bed.drop()

@@ -1,0 +1,187 @@
+"""What OpenCL is here, in numbers that matter to Kiln, and for each thing that is missing what mends it.
+
+Every device is asked by a runner of its own: a driver that crashes or hangs is a line of the report, not its end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from harness import timing
+from harness.answers import Refused, RunnerLost
+from harness.devices import DeviceChoice, list_devices, runner_command, slug
+from harness.errors import KilnError
+from harness.probe_kernels import ProbeBed, ProbeKernel
+from harness.runtimes import Driver
+from harness.supervisor import Supervisor
+from harness.tables import bytes_text, table, time_text
+
+# What Kiln has variants for, and the extensions that any of brings it.
+FEATURES: Mapping[str, tuple[str, ...]] = {
+    "fp16 arithmetic": ("cl_khr_fp16",),
+    "subgroups": ("cl_khr_subgroups", "cl_intel_subgroups"),
+    "image2d from buffer": ("cl_khr_image2d_from_buffer",),
+    "integer dot product": ("cl_khr_integer_dot_product", "cl_arm_integer_dot_product_int8"),
+    "priority hints": ("cl_khr_priority_hints", "cl_qcom_priority_hint"),
+}
+_EMPTY_SAMPLES = 100
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """One device."""
+
+    slug: str
+    description: Mapping[str, Any]  # as harness.runner.describe documents it
+    driver: str  # which library shows it, and where that comes from
+    repair: str  # made to the driver before use, "" = none
+    compiler: str | None
+    features: Mapping[str, bool]
+    launch_ns: float | None  # device time of an empty kernel, None where the timer cannot see it
+    launch_wall_ns: float | None  # its share of a batch
+    sensors: Mapping[str, float | None]
+    why: Mapping[str, str]  # reason of each sensor that reads nothing
+    wrong: str | None  # what failed when it was tried, None = it runs kernels
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """Something that is missing or broken, and the command that mends it."""
+
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole machine."""
+
+    devices: tuple[Checkup, ...]
+    missing: tuple[Remedy, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def examine(only: DeviceChoice | None = None) -> Report:
+    """Look at every device, or at the chosen one. Seconds: each runs two small batches."""
+    attached = list_devices()
+    missing = [Remedy(item.what, item.remedy) for item in attached.runtimes.missing]
+    drivers = {driver.name: driver for driver in attached.runtimes.drivers}
+    found = []
+    for live in attached.devices:
+        command = runner_command(live.driver, live.selector)
+        if only is None or command == only.command:
+            driver = drivers.get(live.driver)
+            found.append(_checkup(live.description, command, driver))
+    if only is not None and not found:  # a native runner: nothing of this machine's drivers is behind it
+        found.append(_checkup(only.description, only.command, None))
+    return Report(tuple(found), tuple(missing))
+
+
+def _checkup(described: Mapping[str, Any], command: Sequence[str], driver: Driver | None) -> Checkup:
+    with Supervisor(command) as supervisor:
+        launch_ns, wall_ns, sensors, why, wrong = _try(supervisor)
+    return Checkup(
+        slug=slug(described),
+        description=described,
+        driver=f"{driver.library} ({driver.origin})" if driver else " ".join(command),
+        repair=driver.note if driver else "",
+        compiler=compiler(described),
+        features={name: not set(needed).isdisjoint(described["extensions"]) for name, needed in FEATURES.items()},
+        launch_ns=launch_ns,
+        launch_wall_ns=wall_ns,
+        sensors=sensors,
+        why=why,
+        wrong=wrong,
+    )
+
+
+def _try(
+    supervisor: Supervisor,
+) -> tuple[float | None, float | None, Mapping[str, float | None], Mapping[str, str], str | None]:
+    """Run empty kernels and read the sensors: (device time, wall time, readings, reasons, what is wrong)."""
+    bed, nothing = ProbeBed(supervisor), ProbeKernel("nothing")
+    try:
+        run = bed.run(nothing, samples=_EMPTY_SAMPLES, warmup=10)
+        batch = bed.run(nothing, samples=_EMPTY_SAMPLES, warmup=10, profile=False)
+        read = supervisor.sensors()
+    except (Refused, RunnerLost, KilnError) as failure:
+        return None, None, {}, {}, str(failure)
+    why_invalid = timing.invalid(run.samples_ns)
+    launch_ns = None if why_invalid else timing.stats(timing.durations(run.samples_ns)).median_ns
+    return launch_ns, batch.wall_ns[0] / _EMPTY_SAMPLES, read.values, read.why, None
+
+
+def compiler(description: Mapping[str, Any]) -> str | None:
+    """The compiler's own version where the driver tells it: on Adreno and PoCL bugs follow it, not the GPU."""
+    text = " ".join(description[name] for name in ("driver_version", "version", "platform_version"))
+    for pattern in (r"Compiler\s+(E\d+(?:\.\d+)+)", r"(LLVM \d+(?:\.\d+)*)", r"\b(r\d+p\d+)\b"):
+        if found := re.search(pattern, text):
+            return found[1]
+    return None
+
+
+# ---------------------------------------------------------------- for people
+
+
+def text(report: Report) -> str:
+    """The report as a table with one column a device, and the list of what is missing."""
+    parts = []
+    if report.devices:
+        columns = [_column(device) for device in report.devices]
+        rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+        parts.append(table(["", *(device.slug for device in report.devices)], rows))
+    else:
+        parts.append("No OpenCL device was found.")
+    for device in report.devices:
+        parts += [f"{device.slug}: {note}" for note in _notes(device)]
+    parts += [f"missing: {item.what}\n   mend it: {item.remedy}" for item in report.missing]
+    return "\n".join(parts)
+
+
+def _column(device: Checkup) -> dict[str, str]:
+    d = device.description
+    images = f"{d['image2d_max_width']} × {d['image2d_max_height']}" if d["image2d_max_width"] else "none"
+    pitch = d["image_pitch_alignment"]
+    subgroups = ", ".join(map(str, d["subgroup_sizes"])) or "–"
+    clock = device.sensors.get("cpu_clock_mhz")
+    return {
+        "device": d["name"],
+        "platform": _short(d["platform_name"]),
+        "platform version": _short(d["platform_version"]),
+        "version": _short(d["version"]),
+        "OpenCL C": d["opencl_c_version"].removeprefix("OpenCL C ").strip(),
+        "driver": _short(d["driver_version"]),
+        "compiler": device.compiler or "not told",
+        **{name: "yes" if has else "no" for name, has in device.features.items()},
+        "subgroup sizes": subgroups,
+        "compute units": str(d["compute_units"]),
+        "work-group limit": f"{d['max_work_group_size']} ({' × '.join(map(str, d['max_work_item_sizes']))})",
+        "local memory": bytes_text(d["local_mem_size"]),
+        "largest buffer": bytes_text(d["max_mem_alloc_size"]),
+        "memory": bytes_text(d["global_mem_size"]),
+        "last-level cache": bytes_text(d.get("last_level_cache_bytes") or d["global_mem_cache_size"]),
+        "largest image": images + (f", pitch {pitch} texels" if pitch else ""),
+        "timer resolution": time_text(d["profiling_timer_resolution_ns"]),
+        "empty kernel": time_text(device.launch_ns) + ", launched in " + time_text(device.launch_wall_ns),
+        "clock": f"{clock:.0f} MHz" if clock else "not readable",
+        "works": "no" if device.wrong else "yes",
+    }
+
+
+def _short(words: str, most: int = 44) -> str:
+    return words if len(words) <= most else words[: most - 1] + "…"
+
+
+def _notes(device: Checkup) -> Sequence[str]:
+    notes = [f"driver {device.driver}"]
+    if device.repair:
+        notes.append(f"repaired: {device.repair}")
+    if device.wrong:
+        notes.append(f"does not run kernels: {device.wrong}")
+    return [*notes, *(f"{name} is not readable: {why}" for name, why in device.why.items())]

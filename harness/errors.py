@@ -1,0 +1,26 @@
+"""What a command may end with: each error is one sentence for its user and the process's exit code.
+
+KilnError            1  it failed
+├── UsageError       2  wrong usage
+└── DeviceMissing    3  the device is not there
+"""
+
+from __future__ import annotations
+
+
+class KilnError(Exception):
+    """Ends a command with one sentence: what, where, what next. Bugs raise other exceptions."""
+
+    exit_code = 1
+
+
+class UsageError(KilnError):
+    """The request itself is wrong: an unknown name, an impossible option."""
+
+    exit_code = 2
+
+
+class DeviceMissing(KilnError):
+    """The request is fine, but no such device is attached, or no OpenCL is installed."""
+
+    exit_code = 3

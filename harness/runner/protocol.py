@@ -1,0 +1,112 @@
+"""The runner protocol, version 1: frames over a pipe, so that a runner can be written twice (Python here, C on phones).
+
+A frame is one line of UTF-8 JSON that ends with a newline; where it has "blobs": [n1, n2, …], exactly those many raw
+bytes follow, blob after blob. A request carries "id" (an integer) and "op"; its answer echoes "id" and has "ok": true,
+or "ok": false with "error": {"kind", "message", "fatal"} of the kinds below; "fatal": true says that the device can no
+longer be trusted, so that the host should start another runner. One request is answered before the next is read. A
+runner never dies of a bad request, and ends when its input does.
+
+    hello {protocol}                           → {protocol, runner, device: {…}, sensors: [name, …]}
+    put {buf, bytes} + blob                    → buffer `buf` is resident with that content
+    put {buf, bytes, pattern: "hex"}           → the same, filled with the pattern over and over
+    put {buf, bytes}                           → {have: bool}
+    drop {bufs: […], programs: […]}            → unknown names are ignored
+    build {program, options: […]} + source     → {log, build_ms, kernels: {entry: {work_group, local_bytes,
+                                                  private_bytes, multiple}}}; the same id again is free
+    run {program, launches, warmup, samples, rotate, restore, abort_above_ns, profile}
+        launches: [{entry, global: […], local: […] | null, args: […]}]
+        args:     {buf, offset?, bytes?} | {i32: v} | {f32: v} | {image: {buf, offset?, channels, type, width, height}}
+        rotate:   {bufs: […], copies: n, first: k}: sample i, warm-up included, uses copy (k + i) mod n of each buffer;
+                  copy 0 is the buffer itself, the others are made on the device and kept until it is dropped
+        restore:  [{buf, from}]: `from` is copied over `buf` before each sample, outside its timed events
+      profile true                             → {samples_ns: [[[queued, submit, start, end] per launch] per sample],
+                                                  wall_ns: [per sample, enqueue to finish], aborted: bool}
+                                                  a sample longer than abort_above_ns is the last
+      profile false                            → {wall_ns: [all samples, enqueued back to back, to finish]}
+    get {buf, offset, bytes}                   → blob
+    sensors                                    → {values: {name: number | null}, why: {name: reason where null}}
+    bye                                        → ok, then the runner exits 0
+    inject {fault, on, after}                  → tests only: the `after`-th next `on` goes wrong in that way
+
+A missing optional field means null. Numbers are finite. Buffer names are the host's choice; content goes by
+"sha256:…", so that weights cross once.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PROTOCOL = 1
+MAX_LINE_BYTES = 64 << 20  # a line this long is garbage, not a frame: 10⁵ samples of 4 launches are 32 MB
+
+
+class Kind(enum.StrEnum):
+    """Why a request was not done."""
+
+    BAD_REQUEST = "bad_request"
+    BUILD_FAILED = "build_failed"  # the message is the compiler's log
+    LAUNCH_FAILED = "launch_failed"
+    OUT_OF_RESOURCES = "out_of_resources"
+    UNSUPPORTED = "unsupported"
+    INTERNAL = "internal"
+
+
+class GarbageError(Exception):
+    """What arrived is not a frame."""
+
+
+def encode(frame: Mapping[str, Any], blobs: Sequence[bytes | bytearray | memoryview] = ()) -> bytes:
+    """The line of a frame; its blobs are to be written after it."""
+    if blobs:
+        frame = {**frame, "blobs": [len(blob) for blob in blobs]}
+    return json.dumps(frame, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes | bytearray) -> tuple[dict[str, Any], list[int]]:
+    """The frame of a line and the lengths of the blobs that follow it. Raises GarbageError."""
+    try:
+        frame = json.loads(line)
+    except ValueError as error:
+        raise GarbageError(f"not JSON: {bytes(line[:80])!r}") from error
+    if not isinstance(frame, dict):
+        raise GarbageError(f"not an object: {bytes(line[:80])!r}")
+    lengths = frame.pop("blobs", [])
+    if not (isinstance(lengths, list) and all(type(n) is int and n >= 0 for n in lengths)):
+        raise GarbageError(f"blob lengths are {lengths!r}")
+    return frame, lengths
+
+
+# ---------------------------------------------------------------- parts of a run, as the host writes them
+
+
+def buffer_arg(name: str, offset: int | None = None, size: int | None = None) -> dict[str, Any]:
+    """A whole buffer, or the `size` bytes of it from byte `offset` (a multiple of mem_base_addr_align_bytes)."""
+    part = {"offset": offset, "bytes": size}
+    return {"buf": name, **{k: v for k, v in part.items() if v is not None}}
+
+
+def i32_arg(value: int) -> dict[str, Any]:
+    """An `int` argument."""
+    return {"i32": value}
+
+
+def f32_arg(value: float) -> dict[str, Any]:
+    """A `float` argument."""
+    return {"f32": value}
+
+
+def image_arg(name: str, channels: str, type: str, width: int, height: int, offset: int = 0) -> dict[str, Any]:
+    """A 2D image over the buffer from byte `offset`; rows of `width` texels follow each other without a gap."""
+    view = {"buf": name, "offset": offset, "channels": channels, "type": type, "width": width, "height": height}
+    return {"image": view}
+
+
+def launch(
+    entry: str, global_size: Sequence[int], local_size: Sequence[int] | None, args: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """One kernel launch of a run; `local_size` None leaves the work-group to the driver."""
+    local = None if local_size is None else list(local_size)
+    return {"entry": entry, "global": list(global_size), "local": local, "args": list(args)}

@@ -1,0 +1,55 @@
+"""Clock, temperature and the runner's own memory, each a number or the reason why there is none (never 0)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+_CPUFREQ = Path("/sys/devices/system/cpu")
+_THERMAL = Path("/sys/class/thermal")
+_CPU_ZONES = ("x86_pkg_temp", "cpu", "k10temp", "soc")  # a thermal zone of the processor begins like one of these
+
+
+def read() -> dict[str, dict[str, float | str | None]]:
+    """All sensors: {"values": {name: number or null}, "why": {name: reason where null}}."""
+    values: dict[str, float | str | None] = {}
+    why: dict[str, float | str | None] = {}
+    for name, sensor in SENSORS.items():
+        try:
+            values[name] = sensor()
+        except (OSError, ValueError) as error:
+            values[name] = None
+            why[name] = str(error)
+    return {"values": values, "why": why}
+
+
+def _cpu_clock_mhz() -> float:
+    """Mean current clock over the cores, from cpufreq, else from /proc/cpuinfo."""
+    files = sorted(_CPUFREQ.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
+    if files:
+        return sum(int(f.read_text()) for f in files) / len(files) / 1000
+    lines = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("cpu MHz")]
+    if not lines:
+        raise ValueError("neither cpufreq nor /proc/cpuinfo tells the clock")
+    return sum(float(line.partition(":")[2]) for line in lines) / len(lines)
+
+
+def _cpu_temperature_c() -> float:
+    for zone in sorted(_THERMAL.glob("thermal_zone*")):
+        if (zone / "type").read_text().strip().lower().startswith(_CPU_ZONES):
+            return int((zone / "temp").read_text()) / 1000
+    raise ValueError("no thermal zone of the processor in /sys/class/thermal")
+
+
+def _rss_bytes() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError("/proc/self/status has no VmRSS")
+
+
+SENSORS: dict[str, Callable[[], float]] = {
+    "cpu_clock_mhz": _cpu_clock_mhz,
+    "cpu_temperature_c": _cpu_temperature_c,
+    "rss_bytes": _rss_bytes,
+}

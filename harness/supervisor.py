@@ -1,0 +1,228 @@
+"""Keeps one runner alive and the host safe from it: deadlines, verdicts for its deaths, restarts, recycling.
+
+What went wrong comes as one of two exceptions, each with the verdict it means for the candidate at hand:
+`Refused`, an answer of a healthy runner, and `RunnerLost`, after which the next call starts a fresh runner that knows
+no buffers and no programs (`generation` has grown).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from harness.answers import Build, Hello, KernelLimits, Refused, Rotation, Run, RunnerLost, Sensors, Timeouts
+from harness.child import Child, Ended
+from harness.errors import KilnError
+from harness.runner.protocol import PROTOCOL, GarbageError, Kind
+from kernels.spec import Verdict
+
+__all__ = [
+    "Build",
+    "Hello",
+    "KernelLimits",
+    "Refused",
+    "Rotation",
+    "Run",
+    "RunnerLost",
+    "Sensors",
+    "Supervisor",
+    "Timeouts",
+]
+
+
+class Supervisor:
+    """A runner that is started when needed, watched, and replaced. For one thread; use it as a context manager."""
+
+    def __init__(
+        self, command: Sequence[str], *, timeouts: Timeouts | None = None, recycle_after: int | None = 200
+    ) -> None:
+        self.generation = 0  # how many runners there have been: residency is per generation
+        self._command = tuple(command)
+        self._timeouts = timeouts or Timeouts()
+        self._recycle_after = recycle_after
+        self._child: Child | None = None
+        self._hello: Hello | None = None
+        self._requests = 0
+        self._programs = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the runner, politely where it listens."""
+        if self._child is not None:
+            with contextlib.suppress(RunnerLost, Refused):
+                self._ask("bye", {}, timeout_s=2.0)
+        self._end()
+
+    def restart(self) -> None:
+        """End this runner; the next call starts a fresh one."""
+        self.close()
+
+    def recycle_if_due(self) -> bool:
+        """Restart a runner that has built its share of programs: drivers leak (Mali's in every sweep).
+
+        Never done unasked, because it empties the device: call it between candidates. True if it was done.
+        """
+        if self._recycle_after is None or self._programs < self._recycle_after:
+            return False
+        self.restart()
+        return True
+
+    def hello(self) -> Hello:
+        """Who is at the other end. Starts the runner if there is none."""
+        self._start()
+        assert self._hello is not None
+        return self._hello
+
+    def have(self, name: str, size: int) -> bool:
+        """Whether a buffer of this name and size is resident."""
+        return bool(self._request("put", {"buf": name, "bytes": size})[0]["have"])
+
+    def put(self, name: str, data: bytes | bytearray | memoryview) -> None:
+        """Make a buffer resident with this content (a C-contiguous array's `.data` will do)."""
+        view = memoryview(data).cast("B")
+        limit = self._timeouts.other_s + len(view) / self._timeouts.bytes_per_s
+        self._request("put", {"buf": name, "bytes": len(view)}, (view,), limit)
+
+    def fill(self, name: str, size: int, pattern: bytes = b"\0") -> None:
+        """Make a buffer of `size` bytes resident, filled with the pattern over and over; nothing big is sent."""
+        limit = self._timeouts.other_s + size / (100 * self._timeouts.bytes_per_s)
+        self._request("put", {"buf": name, "bytes": size, "pattern": pattern.hex()}, (), limit)
+
+    def get(self, name: str, offset: int = 0, size: int | None = None) -> bytearray:
+        """Bytes of a resident buffer; `size` None means all from `offset`."""
+        limit = self._timeouts.other_s + (size or 1 << 30) / self._timeouts.bytes_per_s
+        part = {"buf": name, "offset": offset} | ({} if size is None else {"bytes": size})
+        return self._request("get", part, (), limit)[1][0]
+
+    def drop(self, bufs: Iterable[str] = (), programs: Iterable[str] = ()) -> None:
+        """Forget buffers and programs; names that are not resident are fine."""
+        if self._child is not None:
+            self._request("drop", {"bufs": list(bufs), "programs": list(programs)})
+
+    def build(self, program: str, source: str, options: Sequence[str] = (), timeout_s: float | None = None) -> Build:
+        """Compile a program under a name of the host's choice. Raises Refused with the compiler's log."""
+        frame = {"program": program, "options": list(options)}
+        self._start()
+        self._programs += 1
+        answer, _ = self._request("build", frame, (source.encode(),), timeout_s or self._timeouts.build_s)
+        kernels = {entry: KernelLimits(**limits) for entry, limits in answer["kernels"].items()}
+        return Build(answer["log"], answer["build_ms"], kernels)
+
+    def run(
+        self,
+        program: str,
+        launches: Sequence[Mapping[str, Any]],
+        *,
+        warmup: int = 0,
+        samples: int = 1,
+        rotate: Rotation | None = None,
+        restore: Sequence[tuple[str, str]] = (),
+        abort_above_ns: int | None = None,
+        profile: bool = True,
+        timeout_s: float | None = None,
+    ) -> Run:
+        """Launch (see harness.runner.protocol.launch) and time. `restore` lists (buffer, what it is restored from)."""
+        frame: dict[str, Any] = {"program": program, "launches": list(launches), "warmup": warmup, "samples": samples}
+        frame |= {"profile": profile, "restore": [{"buf": buf, "from": source} for buf, source in restore]}
+        if rotate is not None:
+            frame["rotate"] = {"bufs": list(rotate.bufs), "copies": rotate.copies, "first": rotate.first}
+        if abort_above_ns is not None:
+            frame["abort_above_ns"] = abort_above_ns
+        answer, _ = self._request("run", frame, (), timeout_s or self._timeouts.run_s)
+        stamps = tuple(tuple((q, s, b, e) for q, s, b, e in sample) for sample in answer.get("samples_ns", ()))
+        return Run(stamps, tuple(answer["wall_ns"]), bool(answer.get("aborted")))
+
+    def sensors(self) -> Sensors:
+        """Clock, temperature and the like, as the runner can read them now."""
+        answer, _ = self._request("sensors", {})
+        return Sensors(answer["values"], answer["why"])
+
+    def inject(self, fault: str, on: str, after: int = 1) -> None:
+        """Ask a runner that was started with --inject for a fault. For tests."""
+        self._request("inject", {"fault": fault, "on": on, "after": after})
+
+    def _start(self) -> None:
+        if self._child is not None:
+            return
+        try:
+            self._child = Child(self._command)
+        except OSError as error:
+            raise KilnError(f"the runner does not start: {error}; its command is {' '.join(self._command)}") from error
+        self.generation += 1
+        try:
+            answer, _ = self._ask("hello", {"protocol": PROTOCOL}, timeout_s=self._timeouts.start_s, name="start")
+        except Refused as refusal:
+            self._end()
+            raise KilnError(f"the runner and this program do not understand each other: {refusal.message}") from refusal
+        self._hello = Hello(answer["runner"], answer["device"], tuple(answer["sensors"]))
+
+    def _request(
+        self,
+        op: str,
+        fields: Mapping[str, Any],
+        blobs: Sequence[bytes | memoryview] = (),
+        timeout_s: float | None = None,
+    ) -> tuple[dict[str, Any], list[bytearray]]:
+        self._start()
+        return self._ask(op, fields, blobs, timeout_s or self._timeouts.other_s)
+
+    def _ask(
+        self,
+        op: str,
+        fields: Mapping[str, Any],
+        blobs: Sequence[bytes | memoryview] = (),
+        timeout_s: float = 0.0,
+        name: str | None = None,
+    ) -> tuple[dict[str, Any], list[bytearray]]:
+        """One request, one answer. Whatever else happens, Ctrl-C included, the runner does not survive it."""
+        assert self._child is not None
+        self._requests += 1
+        frame = {"id": self._requests, "op": op, **fields}
+        try:
+            answer, out = self._child.ask(frame, blobs, time.monotonic() + timeout_s)
+            if type(answer.get("ok")) is not bool:
+                raise GarbageError(f"an answer without ok: {list(answer)}")
+        except TimeoutError:
+            what = f"did not answer within {timeout_s:g} s and was killed"
+            raise self._lost(Verdict.TIMEOUT, name or op, what) from None
+        except GarbageError as garbage:
+            what = f"sent something else than an answer ({garbage})"
+            raise self._lost(Verdict.WORKER_LOST, name or op, what) from None
+        except Ended as ended:
+            verdict = Verdict.CRASHED if op in ("build", "run") else Verdict.WORKER_LOST
+            raise self._lost(verdict, name or op, str(ended)) from None
+        except BaseException:
+            self._child.kill()
+            self._end()
+            raise
+        if answer["ok"]:
+            return answer, out
+        error = answer.get("error") or {}
+        kind = Kind(error["kind"]) if error.get("kind") in set(Kind) else Kind.INTERNAL
+        message = str(error.get("message", ""))
+        if kind is Kind.BAD_REQUEST:
+            raise ValueError(f"the runner was asked wrongly to {op}: {message}")  # a bug on this side
+        if error.get("fatal"):
+            self._end()
+        raise Refused(kind, message)
+
+    def _lost(self, verdict: Verdict, op: str, what: str) -> RunnerLost:
+        assert self._child is not None
+        self._child.kill()
+        words = self._child.last_words()
+        self._end()
+        doing = "when it started" if op == "start" else f"during {op}"
+        return RunnerLost(verdict, op, f"the runner {what} {doing}" + (f"; it said last:\n{words}" if words else ""))
+
+    def _end(self) -> None:
+        child, self._child, self._hello, self._programs = self._child, None, None, 0
+        if child is not None:
+            child.close()

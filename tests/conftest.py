@@ -1,0 +1,36 @@
+"""Devices for tests: one that asks for `device` runs on every OpenCL device here; what is missing is a visible skip."""
+
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+
+from harness.devices import Attached, DeviceChoice, list_devices, runner_command, sheet_from, slug
+from harness.supervisor import Supervisor, Timeouts
+
+
+@cache
+def attached() -> Attached:
+    return list_devices()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Repeat a test that asks for `device` on every device."""
+    if "device" not in metafunc.fixturenames:
+        return
+    params = []
+    for live in attached().devices:
+        command = runner_command(live.driver, live.selector, "--inject")
+        choice = DeviceChoice(slug(live.description), command, live.description, sheet_from(live.description))
+        params.append(pytest.param(choice, id=choice.slug, marks=pytest.mark.device))
+    for missing in attached().runtimes.missing:
+        skip = pytest.mark.skip(reason=f"{missing.what}: {missing.remedy}")
+        params.append(pytest.param(None, id="missing", marks=[pytest.mark.device, skip]))
+    metafunc.parametrize("device", params, scope="module")
+
+
+@pytest.fixture(scope="module")
+def supervisor(device: DeviceChoice) -> Iterator[Supervisor]:
+    """A supervised runner of `device` that takes faults; whoever breaks it leaves the next test a fresh one."""
+    with Supervisor(device.command, timeouts=Timeouts(build_s=60, run_s=20), recycle_after=None) as made:
+        yield made

@@ -1,0 +1,44 @@
+"""harness/tables.py: numbers as people read them."""
+
+import pytest
+
+from harness import tables
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [(None, "–"), (0, "0 ns"), (170, "170 ns"), (999.4, "999 ns"), (1610, "1.61 µs"), (21_000, "21 µs"),
+     (999_600, "1 ms"), (4.25e6, "4.25 ms"), (3.2e9, "3.2 s"), (2e12, "2000 s")],
+)  # fmt: skip
+def test_times(ns: float | None, text: str) -> None:
+    assert tables.time_text(ns) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(None, "–"), (512, "512 B"), (32768, "32 KiB"), (1 << 20, "1 MiB"), (5 << 30, "5 GiB")]
+)
+def test_sizes(count: float | None, text: str) -> None:
+    assert tables.bytes_text(count) == text
+
+
+def test_rates_and_percentages() -> None:
+    assert tables.gigabytes_per_second(51.96) == "52.0 GB/s"
+    assert tables.percent_text(84.6) == "85 %"
+    assert tables.gigabytes_per_second(None) == tables.percent_text(None) == "–"
+
+
+def test_columns_of_numbers_stand_to_the_right() -> None:
+    lines = tables.table(["name", "time"], [["a", "5 ns"], ["bb", None], ["c", "12 µs"]]).splitlines()
+    assert lines[2].endswith(" 5 ns")
+    assert lines[3].endswith("–")
+    assert lines[4] == "c        12 µs"
+
+
+def test_an_empty_table_has_its_headers() -> None:
+    assert tables.table(["a", "b"], []).split()[:2] == ["a", "b"]
+
+
+def test_json_refuses_what_json_does_not_have() -> None:
+    assert tables.json_text({"b": 1, "a": None}) == '{\n  "a": null,\n  "b": 1\n}'
+    with pytest.raises(ValueError, match="Out of range float"):
+        tables.json_text({"a": float("nan")})
