@@ -1,0 +1,70 @@
+import pytest
+from fakes import FAMILY, WORKLOAD, ok
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuner.choose import Searched, boxes, choose_layouts
+from tuner.search import Trial
+
+DEFAULT = {"variant": "plain", "WG": 64, "VEC": 1}
+
+
+def trial(vec: int, median_ns: float) -> Trial:
+    return Trial({"variant": "plain", "WG": 64, "VEC": vec}, ok(median_ns))
+
+
+def searched(n: int, calls: float, *trials: Trial) -> Searched:
+    return Searched(WORKLOAD.with_dims(N=n), calls, tuple(sorted(trials, key=lambda t: t.cost_ns)), DEFAULT)
+
+
+def chosen(*items: Searched) -> str:
+    ((_, layout),) = choose_layouts(FAMILY, items).items()
+    return dict(layout)["x"]
+
+
+def test_layout_is_chosen_by_weighted_total_time() -> None:
+    heavy = searched(4096, 18, trial(1, 200.0), trial(2, 100.0), trial(4, 150.0))
+    light = searched(64, 1, trial(1, 200.0), trial(2, 190.0), trial(4, 20.0))
+    assert chosen(heavy, light) == "v2"
+    # The same measurements with the calls exchanged: now the small one decides.
+    swapped = [Searched(i.workload, calls, i.ok, i.default) for i, calls in ((heavy, 1), (light, 18))]
+    assert chosen(*swapped) == "v4"
+
+
+def test_a_layout_that_slows_one_workload_below_its_default_cannot_win() -> None:
+    heavy = searched(4096, 18, trial(1, 200.0), trial(2, 100.0))
+    light = searched(64, 1, trial(1, 20.0), trial(2, 30.0))
+    assert chosen(heavy, light) == "v1"
+
+
+def test_a_layout_must_have_been_measured_everywhere() -> None:
+    heavy = searched(4096, 18, trial(1, 200.0), trial(2, 100.0))
+    light = searched(64, 1, trial(1, 20.0))
+    assert chosen(heavy, light) == "v1"
+    with pytest.raises(ValueError, match="no layout was measured for every workload"):
+        chosen(searched(4096, 1, trial(2, 1.0)), searched(64, 1, trial(4, 1.0)))
+
+
+def test_nothing_measured_is_said() -> None:
+    with pytest.raises(ValueError, match="no candidate of scale_add"):
+        chosen(searched(64, 1))
+
+
+SIZES = st.fixed_dictionaries({"M": st.integers(1, 16), "N": st.integers(1, 300_000), "K": st.integers(1, 20_000)})
+
+
+@given(st.lists(SIZES, min_size=1, max_size=8, unique_by=lambda d: tuple(d.values())), SIZES)
+def test_boxes_tile_the_space(points: list[dict[str, int]], other: dict[str, int]) -> None:
+    found = boxes(points, {"M": (1, 16)})
+
+    def holds(box: dict[str, tuple[int, int | None]], point: dict[str, int]) -> bool:
+        return all(low <= point[d] and (high is None or point[d] <= high) for d, (low, high) in box.items())
+
+    for point, box in zip(points, found, strict=True):
+        assert holds(box, point)
+    assert sum(holds(box, other) for box in found) == 1
+
+
+def test_boxes_refuse_two_entries_for_one_size() -> None:
+    with pytest.raises(ValueError, match="two entries for one size"):
+        boxes([{"N": 4}, {"N": 4}], {})

@@ -1,0 +1,110 @@
+"""A journal's records become a document; the same records give the same one, on any machine."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kernels
+from harness.candidate import Candidate
+from harness.devices import sheet_from
+from harness.errors import KilnError
+from kernels import tuned
+from kernels.explain import explain
+from kernels.select import Level, select
+from kernels.space import Space
+from kernels.spec import DTypes, Errors, Workload
+from tuner.export import final_record, latest_study, tuned_config, workload_of, workload_record
+from tuner.finals import Finalist
+
+FAMILY = kernels.families()["gemv_decode"]
+DESCRIPTION: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "pocl-device.json").read_text())
+FACTS = {
+    "limit": {"ns": 100_000.0, "limited_by": "bandwidth"},
+    "tolerance": {"nmse": 1e-6, "max_scaled": 1e-2},
+    "conditions": {"cold": True},
+}
+
+
+def workload(n: int, k: int, weights: str = "int4/g128") -> Workload:
+    return Workload("gemv_decode", {"M": 1, "N": n, "K": k}, DTypes("fp16", "fp32", "fp32"), weights, label=f"{n}×{k}")
+
+
+def final(
+    job: Workload, calls: float, default_ns: float, faster: Mapping[str, Any], faster_ns: float
+) -> dict[str, Any]:
+    default = FAMILY.default(job, sheet_from(DESCRIPTION))
+    config = {**default, **faster}
+    assert Space(FAMILY, job, sheet_from(DESCRIPTION)).reject(config) is None
+    found = [
+        Finalist(Candidate(FAMILY, job, default), tuple(default_ns + i for i in range(9))),
+        Finalist(Candidate(FAMILY, job, default, driver_local=True), tuple(default_ns + 500 + i for i in range(9))),
+        Finalist(Candidate(FAMILY, job, config), tuple(faster_ns + i for i in range(9))),
+    ]
+    errors = {f.candidate: Errors(1e-8, 1e-4, ("M=1",)) for f in found}
+    return {"kind": "final", **final_record(calls, found, errors, FACTS)}
+
+
+STUDY = {
+    "kind": "study",
+    "request": {"device": "cpu"},
+    "device": DESCRIPTION,
+    "rates": {"read_gb_per_s": 40.0},
+    "protocol": "kiln-1",
+    "started": "2026-11-21T00:00:00+00:00",
+}
+RECORDS = [
+    STUDY,
+    final(workload(16384, 2048), 36, 500_000.0, {"BLOCKS": 8}, 400_000.0),
+    final(workload(2048, 16384), 18, 500_000.0, {"BLOCKS": 8}, 600_000.0),
+]
+
+
+def test_document_is_valid_and_rebuilt_alike(tmp_path: Path) -> None:
+    text = tuned.dumps(tuned_config(RECORDS, "0"))
+    assert tuned.dumps(tuned_config(json.loads(json.dumps(RECORDS)), "0")) == text
+    config = tuned.loads(text)
+    assert not config.edited
+    assert config.evidence == "measured"
+    entries = {entry.id: entry for entry in config.kernels["gemv_decode"].entries}
+    first, second = (entries.pop(f"int4-g128-fp32-m1-{sizes}") for sizes in ("n16384-k2048", "n2048-k16384"))
+    assert first.params["BLOCKS"] == 8
+    assert first.stats is not None
+    assert first.stats.default_ns == pytest.approx(500_004)
+    assert first.stats.driver_local_ns == pytest.approx(500_504)
+    assert first.stats.percent_of_limit == pytest.approx(25.0, rel=0.01)
+    assert second.config == FAMILY.default(workload(2048, 16384), config.device.sheet)  # its challenger was slower
+    assert {entry.bucket is None for entry in entries.values()} == {True}
+
+
+def test_an_engine_finds_the_tuned_entry_again() -> None:
+    config = tuned_config(RECORDS, "0")
+    chosen = select([config], workload(16384, 2048), config.device, FAMILY)
+    assert chosen.level is Level.EXACT
+    assert chosen.entry.params["BLOCKS"] == 8
+    # A size between the two and more rows are still served by one of them.
+    near = select([config], workload(11008, 4096).with_dims(M=16), config.device, FAMILY)
+    assert near.level is Level.EXACT
+    assert any("level exact" in line for line in explain([config], workload(16384, 2048), config.device, FAMILY))
+
+
+def test_a_driver_local_winner_leaves_the_work_group_to_the_driver() -> None:
+    record = final(workload(16384, 2048), 36, 500_000.0, {"BLOCKS": 8}, 600_000.0)
+    record["finalists"][1]["samples_ns"] = [300_000 + i for i in range(9)]
+    (entry, *_) = tuned_config([STUDY, record], "0").kernels["gemv_decode"].entries
+    assert all(launch.local is None for launch in entry.launches)
+    assert entry.needs.work_group == 1
+
+
+def test_the_last_finished_study_counts() -> None:
+    later = {**STUDY, "started": "2026-11-22T00:00:00+00:00"}
+    assert latest_study([*RECORDS, later])[0]["started"] == STUDY["started"]
+    with pytest.raises(KilnError, match="no finals yet"):
+        latest_study([STUDY])
+
+
+def test_workloads_survive_the_journal() -> None:
+    job = workload(16384, 2048)
+    assert workload_of(json.loads(json.dumps(workload_record(job)))).key == job.key

@@ -1,0 +1,185 @@
+"""The whole way on a real device and a small model: request → trials → finals → document; interruption and resuming."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import harness.measure
+import tuner.run
+from harness.candidate import Candidate
+from harness.devices import DeviceChoice
+from harness.errors import KilnError
+from harness.probe import ProbeResult, probe
+from harness.records import read
+from harness.supervisor import Supervisor
+from kernels import tuned
+from kernels.plan import Plan, Planned, dtype_policy
+from kernels.spec import DeviceSheet, Measurement, Verdict, Workload
+from tuner.request import Request
+from tuner.run import journal_path, tune
+
+SIZES = ((512, 512), (96, 1024))
+
+
+def small_plan(*_: object, **__: object) -> Plan:
+    """Two GEMVs that take microseconds."""
+    items = []
+    for n, k in SIZES:
+        job = Workload("gemv_decode", {"M": 1, "N": n, "K": k}, dtype_policy("fp16", "fp32", "int4/g128"), "int4/g128")
+        items.append(Planned(job, 18, n * k // 2, 0.5))
+    return Plan(tuple(items), ())
+
+
+PROBED: dict[str, ProbeResult] = {}
+
+
+def probe_once(supervisor: Supervisor, sheet: DeviceSheet) -> ProbeResult:
+    """A device's limits do not change from test to test."""
+    if sheet.name not in PROBED:
+        PROBED[sheet.name] = probe(supervisor, sheet)
+    return PROBED[sheet.name]
+
+
+@pytest.fixture
+def request_on(device: DeviceChoice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Request:
+    monkeypatch.setattr(tuner.run, "plan", small_plan)
+    monkeypatch.setattr(tuner.run, "resolve", lambda name: device)
+    monkeypatch.setattr(tuner.run, "probe", probe_once)
+    return Request(
+        device.slug, ("small",), ("gemv_decode",), ("int4/g128",), "fp16", "fp32", 3.0, tmp_path / "a.json", 0, False
+    )
+
+
+def trials(out: Path) -> list[tuple[str, str]]:
+    records = read(journal_path(out)).records
+    return [(r["workload"], str(sorted(r["config"].items()))) for r in records if r["kind"] == "trial"]
+
+
+def test_from_request_to_document_and_again(request_on: Request) -> None:
+    said: list[str] = []
+    decided = tune(request_on, said.append)
+    assert request_on.out is not None
+    config = tuned.load(request_on.out)
+    entries = {entry.id: entry for entry in config.kernels["gemv_decode"].entries}
+    for decision, (n, k) in zip(decided, SIZES, strict=True):
+        entry = entries[f"int4-g128-fp32-m1-n{n}-k{k}"]
+        assert entry.config == dict(decision.winner.finalist.candidate.config)
+        assert entry.stats is not None
+        assert entry.stats.default_ns is not None
+        assert entry.stats.median_ns <= entry.stats.default_ns  # the winner beats the default or is it
+        assert entry.verification is not None
+        assert entry.verification.value <= entry.verification.limit
+    layouts = {tuple(entry.layout.items()) for entry in entries.values()}
+    assert len(layouts) == 1  # one packed copy for the model
+
+    first = trials(request_on.out)
+    assert len(first) == len(set(first)) >= len(SIZES)
+    tune(dataclasses.replace(request_on, seconds=1.0), said.append)
+    again = trials(request_on.out)
+    assert again[: len(first)] == first
+    assert len(again) == len(set(again))  # nothing is repeated
+    assert any("finished trials there are not repeated" in line for line in said)
+
+
+def test_ctrl_c_keeps_what_is_finished_and_blames_nobody(request_on: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert request_on.out is not None
+    real, calls = harness.measure.Meter.measure, 0
+
+    def interrupted(self: harness.measure.Meter, *args: object, **named: object) -> Measurement:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return real(self, *args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(harness.measure.Meter, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune(request_on, lambda text: None)
+    assert len(trials(request_on.out)) == 2
+    assert not request_on.out.exists()
+    monkeypatch.setattr(harness.measure.Meter, "measure", real)
+    said: list[str] = []
+    tune(dataclasses.replace(request_on, seconds=1.0), said.append)
+    assert any("2 finished trials" in line for line in said)
+    verdicts = [r["measurement"]["verdict"] for r in read(journal_path(request_on.out)).records if r["kind"] == "trial"]
+    assert "crashed" not in verdicts
+
+
+def test_candidates_that_kill_the_runner_are_verdicts(request_on: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The study goes on and the log is kept."""
+    real, faults = harness.measure.Meter.measure, iter(("segfault", "exit"))
+
+    def hostile(self: harness.measure.Meter, candidate: Candidate, **named: object) -> Measurement:
+        default = candidate.family.default(candidate.workload, self.bench.sheet)
+        if dict(candidate.config) != dict(default) and (fault := next(faults, None)):
+            self.bench.supervisor.inject(fault, on="build")
+        return real(self, candidate, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(harness.measure.Meter, "measure", hostile)
+    tune(dataclasses.replace(request_on, seconds=8.0), lambda text: None)
+    assert request_on.out is not None
+    records = [r for r in read(journal_path(request_on.out)).records if r["kind"] == "trial"]
+    crashed = [r for r in records if r["measurement"]["verdict"] == Verdict.CRASHED]
+    assert len(crashed) == 2
+    assert all(r["measurement"]["log"] for r in crashed)
+    assert records[-1]["measurement"]["verdict"] != Verdict.CRASHED
+
+
+def test_when_everything_fails_the_device_or_reference_is_suspected(
+    request_on: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = Measurement.failed(Verdict.WRONG_RESULT, "M=1: nmse 3 above 1e-6")
+    monkeypatch.setattr(harness.measure.Meter, "measure", lambda *args, **named: wrong)
+    with pytest.raises(KilnError, match="suspect the device or the reference"):
+        tune(dataclasses.replace(request_on, seconds=0.2), lambda text: None)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import test_run, tuner.run
+from tuner.request import Request
+tuner.run.plan = test_run.small_plan
+out = Path(sys.argv[1])
+asked = Request("cpu", ("small",), ("gemv_decode",), ("int4/g128",), "fp16", "fp32", 600.0, out, 0, False)
+tuner.run.tune(asked, print)
+"""
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_kill_9_loses_nothing_finished(device: DeviceChoice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if device.slug != "cpu-pocl":
+        pytest.skip("one device is enough: what is tested is the host")
+    out, root = tmp_path / "a.json", Path(__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(out)]
+    process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: journal_path(out).exists() and len(trials(out)) >= 4)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = trials(out)
+    monkeypatch.setattr(tuner.run, "plan", small_plan)
+    said: list[str] = []
+    asked = Request("cpu", ("small",), ("gemv_decode",), ("int4/g128",), "fp16", "fp32", 1.0, out, 0, False)
+    tune(asked, said.append)
+    after = trials(out)
+    assert after[: len(before)] == before
+    assert len(after) == len(set(after))
+    assert any(f"{len(before)} finished trials" in line for line in said)
+    assert tuned.load(out).evidence == "measured"

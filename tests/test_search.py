@@ -1,0 +1,106 @@
+import math
+from collections.abc import Sequence
+
+import pytest
+from fakes import FAMILY, SHEET, WORKLOAD, fake_ns, ok
+
+from kernels.space import Space
+from kernels.spec import Config, Measurement, Verdict
+from tuner.sampler import config_key
+from tuner.search import Outcome, Stop, Trial, first_tries, search
+
+SPACE = Space(FAMILY, WORKLOAD, SHEET)
+FOREVER = Stop(seconds=math.inf, patience=10**9)
+
+
+class FakeMeter:
+    def __init__(self, failing: Sequence[str] = ()) -> None:
+        self.asked: list[Config] = []
+        self.failing = failing
+
+    def __call__(self, config: Config, best_ns: float | None) -> Measurement:
+        self.asked.append(config)
+        if config["variant"] in self.failing:
+            return Measurement.failed(Verdict.BUILD_FAILED, "no")
+        return ok(fake_ns(config))
+
+
+def test_exhaustion_ends_it_and_nothing_is_measured_twice() -> None:
+    meter = FakeMeter()
+    outcome = search(SPACE, meter, stop=FOREVER)
+    assert outcome.why_stopped == "exhausted"
+    assert len({config_key(c) for c in meter.asked}) == len(meter.asked) == SPACE.size
+    assert outcome.ok[0].config == {"variant": "wide", "WG": 64, "VEC": 8}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_proposal_is_legal(seed: int) -> None:
+    meter = FakeMeter()
+    search(SPACE, meter, stop=Stop(seconds=math.inf, trials=20), seed=seed)
+    assert all(SPACE.reject(config) is None for config in meter.asked)
+
+
+def test_same_seed_same_proposals() -> None:
+    first, second = FakeMeter(), FakeMeter()
+    for meter in (first, second):
+        search(SPACE, meter, stop=Stop(seconds=math.inf, trials=20), seed=3)
+    assert first.asked == second.asked
+
+
+def test_seeds_come_first_and_illegal_ones_are_passed_over() -> None:
+    meter = FakeMeter()
+    seeds = [{"variant": "wide", "WG": 256, "VEC": 16}, {"variant": "wide", "WG": 32, "VEC": 4}]
+    search(SPACE, meter, stop=Stop(seconds=math.inf, trials=1), seeds=seeds)
+    assert meter.asked == [{"variant": "wide", "WG": 32, "VEC": 4}]
+
+
+def test_known_trials_are_not_repeated() -> None:
+    first, second = FakeMeter(), FakeMeter()
+    done = search(SPACE, first, stop=Stop(seconds=math.inf, trials=10))
+    resumed = search(SPACE, second, stop=FOREVER, known=done.trials)
+    assert resumed.resumed == 10
+    assert not {config_key(c) for c in first.asked} & {config_key(c) for c in second.asked}
+    assert len(first.asked) + len(second.asked) == SPACE.size
+
+
+def test_failures_are_outcomes_and_steer_away() -> None:
+    meter = FakeMeter(failing=["plain"])
+    outcome = search(SPACE, meter, stop=FOREVER)
+    assert {t.measurement.verdict for t in outcome.trials} == {Verdict.OK, Verdict.BUILD_FAILED}
+    assert all(t.config["variant"] == "wide" for t in outcome.ok)
+    ranks = {name: [i for i, c in enumerate(meter.asked) if c["variant"] == name] for name in ("wide", "plain")}
+    assert sum(ranks["wide"]) / len(ranks["wide"]) + 2 < sum(ranks["plain"]) / len(ranks["plain"])
+
+
+def test_it_stops_on_time_and_patience() -> None:
+    ticks = iter(range(1000))
+    outcome = search(SPACE, FakeMeter(), stop=Stop(seconds=5), clock=lambda: float(next(ticks)))
+    assert outcome.why_stopped == "time"
+    assert len(outcome.trials) == 5  # one tick to start, one before each trial but the first
+    assert search(SPACE, FakeMeter(), stop=Stop(seconds=math.inf, patience=4)).why_stopped == "patience"
+
+
+def test_the_watcher_hears_of_every_new_trial_and_interruption_leaves_the_search() -> None:
+    heard: list[Trial] = []
+
+    def watch(trial: Trial, outcome: Outcome) -> None:
+        heard.append(trial)
+        if len(heard) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(SPACE, FakeMeter(), stop=FOREVER, watch=watch)
+    assert len(heard) == 3
+
+
+def test_first_tries_begin_with_the_default_then_the_neighbours() -> None:
+    near = [
+        Trial({"variant": "wide", "WG": 64, "VEC": 8}, ok(1.0)),
+        Trial({"variant": "wide", "WG": 32, "VEC": 8}, ok(2.0)),
+    ]
+    far = [Trial({"variant": "plain", "WG": 32, "VEC": 8}, ok(1.0))]
+    tries = first_tries(SPACE, [near, far])
+    assert tries[0] == FAMILY.default(WORKLOAD, SHEET)
+    assert tries[1:4] == [near[0].config, far[0].config, near[1].config]
+    assert {"variant": "wide", "WG": 64, "VEC": 2} in tries  # a variant's own default
+    assert len({config_key(c) for c in tries}) == len(tries)

@@ -1,0 +1,105 @@
+"""Decides for a whole model at once: one layout per weight format, and which entry serves which sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from kernels.spec import Config, Dims, Family, Workload
+from tuner.search import Trial
+
+Box = Mapping[str, tuple[int, int | None]]  # inclusive interval per dim, None = unbounded
+
+
+@dataclass(frozen=True)
+class Searched:
+    """One workload's successful trials, fastest first, and how often the model runs it."""
+
+    workload: Workload
+    calls: float  # per token
+    ok: tuple[Trial, ...]
+    default: Config
+
+
+def layouts_of(family: Family, config: Config, workload: Workload) -> tuple[tuple[str, str], ...]:
+    """Layout of every packed tensor that a configuration reads, in a hashable form."""
+    return tuple(sorted(family.variant(config["variant"]).layouts(config, workload).items()))
+
+
+def choose_layouts(
+    family: Family, searched: Sequence[Searched]
+) -> dict[tuple[str | None, str], tuple[tuple[str, str], ...]]:
+    """Per (weights, dtype policy), the layout with the least total time, weighted as the model spends it.
+
+    A weight is packed once and every kernel reads that copy, so the layout cannot be chosen per workload. Only layouts
+    in which each workload is at least as fast as the family's default may win, so that tuning never slows one down;
+    the default's own layout always qualifies where the default ran. Raises ValueError where nothing was measured.
+    """
+    groups: dict[tuple[str | None, str], list[Searched]] = {}
+    for item in searched:
+        groups.setdefault((item.workload.weights, str(item.workload.dtypes)), []).append(item)
+    return {key: _best_layout(family, group) for key, group in groups.items()}
+
+
+def _best_layout(family: Family, group: Sequence[Searched]) -> tuple[tuple[str, str], ...]:
+    # Per workload: layout → the best time seen in it. Trials are sorted, so the first of a layout is its best.
+    times: list[dict[tuple[tuple[str, str], ...], float]] = []
+    for item in group:
+        if not item.ok:
+            raise ValueError(f"no candidate of {item.workload.key} succeeded; see the failures above")
+        best: dict[tuple[tuple[str, str], ...], float] = {}
+        for trial in item.ok:
+            best.setdefault(layouts_of(family, trial.config, item.workload), trial.cost_ns)
+        times.append(best)
+    totals: dict[tuple[tuple[str, str], ...], float] = {}
+    for layout in set().union(*times):
+        if all(layout in best for best in times):
+            safe = all(best[layout] <= _default_ns(item) for item, best in zip(group, times, strict=True))
+            total = sum(item.calls * best[layout] for item, best in zip(group, times, strict=True))
+            totals[layout] = total if safe else math.inf
+    if not totals:
+        raise ValueError("no layout was measured for every workload; give the search more time")
+    return min(totals, key=lambda layout: (totals[layout], layout))
+
+
+def _default_ns(item: Searched) -> float:
+    return next((t.cost_ns for t in item.ok if dict(t.config) == dict(item.default)), math.inf)
+
+
+def boxes(points: Sequence[Dims], bounds: Box) -> list[dict[str, tuple[int, int | None]]]:
+    """Cut the whole range of sizes into one box per measured point, without overlaps or gaps.
+
+    Guillotine cuts: the dim whose neighbouring values lie farthest apart (as a ratio) is cut at their geometric mean,
+    and each side is cut again. Raises ValueError where two points are the same.
+    """
+    dims = tuple(points[0])
+    whole = {dim: bounds.get(dim, (1, None)) for dim in dims}
+    return _cut(list(range(len(points))), points, whole)
+
+
+def _cut(
+    members: list[int], points: Sequence[Dims], box: dict[str, tuple[int, int | None]]
+) -> list[dict[str, tuple[int, int | None]]]:
+    found: list[dict[str, tuple[int, int | None]]] = [{} for _ in points]
+    if len(members) == 1:
+        found[members[0]] = box
+        return found
+    gaps = []
+    for dim in box:
+        values = sorted({points[i][dim] for i in members})
+        gaps += [(high / low, dim, low, high) for low, high in pairwise(values)]
+    if not gaps:
+        raise ValueError(f"two entries for one size: {dict(points[members[0]])}")
+    _, dim, low, high = max(gaps, key=lambda gap: (gap[0], gap[1]))
+    edge = max(low, min(math.isqrt(low * high), high - 1))
+    first, last = box[dim]
+    for side, part in (
+        ([i for i in members if points[i][dim] <= edge], {**box, dim: (first, edge)}),
+        ([i for i in members if points[i][dim] > edge], {**box, dim: (edge + 1, last)}),
+    ):
+        for index, cut in zip(range(len(points)), _cut(side, points, part), strict=True):
+            if cut:
+                found[index] = cut
+    return found

@@ -1,0 +1,123 @@
+"""The command line: `python -m tuner [options]` tunes, `python -m tuner explain FILE …` tells what an engine would get.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 device not there, 130 interrupted with everything finished kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import kernels
+from harness.devices import resolve
+from harness.errors import KilnError, UsageError
+from harness.tables import json_text
+from kernels import tuned
+from kernels.explain import explain
+from kernels.identity import identify
+from kernels.plan import dtype_policy
+from kernels.spec import WeightFormat, Workload
+from tuner.request import add_arguments, from_arguments
+from tuner.run import tune
+from tuner.summary import rows, summary
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code. Errors are one sentence on stderr."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verbs: dict[str, Callable[[Sequence[str]], None]] = {"explain": _explain}
+    try:
+        if words and words[0] in verbs:
+            verbs[words[0]](words[1:])
+        else:
+            _tune(words)
+    except KilnError as error:
+        print(f"kiln: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("kiln: interrupted; every finished trial is kept, the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+def _tune(words: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tuner",
+        description="Find the fastest right configuration of every kernel a model needs on one device.",
+        epilog="python -m tuner explain --help tells about the other verb.",
+    )
+    add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the final table as JSON on stdout")
+    args = parser.parse_args(words)
+    request = from_arguments(args)
+    say = _to_stderr if args.json else print
+    decided = tune(request, say)
+    print(json_text(rows(decided)) if args.json else summary(decided))
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _explain(words: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tuner explain",
+        description="Tell which entry of a tuned config an engine gets for a workload, and why.",
+    )
+    add = parser.add_argument
+    add("file", type=Path, metavar="FILE", help="a tuned config")
+    add("--kernel", required=True, metavar="F", help="the family, e.g. gemv_decode")
+    add("--weights", metavar="W", help="the weight format, e.g. int4/g128")
+    add("--act", default="fp16", choices=("fp16", "fp32"), help="storage of activations (default %(default)s)")
+    add("--compute", default="fp32", choices=("fp32", "fp16", "int8"), help="arithmetic (default %(default)s)")
+    add("--device", metavar="D", help="a device here to select for; default: the one the file was made on")
+    add("--predicted", action="store_true", help="admit entries that nobody measured")
+    add("--json", action="store_true", help="the lines as a JSON list")
+    add("dims", nargs="+", metavar="DIM=N", help="e.g. M=1 N=16384 K=2048")
+    args = parser.parse_args(words)
+
+    families = kernels.families()
+    if args.kernel not in families:
+        raise UsageError(f'unknown kernel "{args.kernel}"; choose from {", ".join(sorted(families))}')
+    family = families[args.kernel]
+    dims = _dims(args.dims, family.dims)
+    try:
+        if args.weights:
+            WeightFormat.parse(args.weights)
+        elif family.abi.names("weight"):
+            raise UsageError(f"{family.name} has weights; say which with --weights, e.g. int4/g128")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if not args.file.exists():
+        raise UsageError(f"{args.file} is not there; make it with python -m tuner --out {args.file}")
+    try:
+        config = tuned.load(args.file)
+        facts = config.device
+        if args.device:
+            choice = resolve(args.device)
+            facts = identify(choice.description, choice.sheet)
+        workload = Workload(family.name, dims, dtype_policy(args.act, args.compute, args.weights), args.weights)
+        lines = explain([config], workload, facts, family, predicted=args.predicted)
+    except ValueError as error:
+        raise KilnError(str(error)) from error
+    print(json_text(lines) if args.json else "\n".join(lines))
+
+
+def _dims(words: Sequence[str], wanted: Sequence[str]) -> dict[str, int]:
+    """Sizes given as DIM=N. Raises UsageError naming what is wrong."""
+    found = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in wanted or not value.isdigit() or int(value) < 1:
+            raise UsageError(f'"{word}" is no size; give {", ".join(f"{dim}=N" for dim in wanted)} with N at least 1')
+        found[name] = int(value)
+    if missing := [dim for dim in wanted if dim not in found]:
+        raise UsageError(f"{missing[0]} is missing; give {', '.join(f'{dim}=N' for dim in wanted)}")
+    return {dim: found[dim] for dim in wanted}

@@ -1,0 +1,253 @@
+"""The tuned config as a function of a journal: no device is needed to write it, and the same journal gives the same.
+
+A study's `final` records hold the paired samples of every finalist; the decision is taken from them here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import kernels
+from harness.candidate import Candidate
+from harness.devices import sheet_from
+from harness.errors import KilnError
+from harness.timing import stats
+from kernels.entry import make_entry
+from kernels.identity import identify
+from kernels.spec import DeviceSheet, DTypes, Errors, Workload
+from kernels.tuned import (
+    Bucket,
+    DeviceFacts,
+    Entry,
+    EntryStats,
+    KernelSection,
+    ProvenOn,
+    Route,
+    TunedConfig,
+    Verification,
+)
+from tuner.choose import boxes
+from tuner.finals import Final, Finalist, Winner, decide
+
+Record = Mapping[str, Any]
+ALTERNATES = 2  # entries kept beside a winner, for devices that reject it
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One workload's finals and what won them."""
+
+    workload: Workload
+    final: Final
+    winner: Winner
+
+
+# ---------------------------------------------------------------- records
+
+
+def workload_record(workload: Workload) -> dict[str, Any]:
+    """A workload as JSON."""
+    return {
+        "family": workload.family,
+        "dims": dict(workload.dims),
+        "dtypes": asdict(workload.dtypes),
+        "weights": workload.weights,
+        "options": dict(workload.options),
+        "label": workload.label,
+    }
+
+
+def workload_of(record: Record) -> Workload:
+    """The workload that `workload_record` wrote."""
+    return Workload(**{**record, "dtypes": DTypes(**record["dtypes"])})
+
+
+def final_record(
+    calls: float, finalists: Sequence[Finalist], errors: Mapping[Candidate, Errors], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The finals of one workload as a journal record; the first finalist is the family's default."""
+    workload = finalists[0].candidate.workload
+    return {
+        "workload": workload_record(workload),
+        "calls": calls,
+        "finalists": [
+            {
+                "config": dict(f.candidate.config),
+                "driver_local": f.candidate.driver_local,
+                "samples_ns": [round(ns) for ns in f.samples_ns],
+                "errors": asdict(errors[f.candidate]),
+            }
+            for f in finalists
+        ],
+        "facts": dict(facts),
+    }
+
+
+def _final_of(record: Record) -> tuple[Final, dict[Candidate, Errors]]:
+    workload = workload_of(record["workload"])
+    family = kernels.families()[workload.family]
+    found, errors = [], {}
+    for item in record["finalists"]:
+        candidate = Candidate(family, workload, item["config"], item["driver_local"])
+        found.append(Finalist(candidate, tuple(map(float, item["samples_ns"]))))
+        errors[candidate] = Errors(**{**item["errors"], "shapes": tuple(item["errors"]["shapes"])})
+    local = next((f for f in found if f.candidate.driver_local), None)
+    return Final(record["calls"], tuple(found), found[0], local, record["facts"]), errors
+
+
+# ---------------------------------------------------------------- the document
+
+
+def latest_study(records: Sequence[Record]) -> tuple[Record, list[Record]]:
+    """The last study of a journal that reached its finals, and its final records. Raises KilnError for none."""
+    found: tuple[Record, list[Record]] | None = None
+    for record in records:
+        if record["kind"] == "study":
+            study, finals = record, []
+        elif record["kind"] == "final":
+            finals.append(record)
+            found = (study, finals)
+    if found is None:
+        raise KilnError("this journal has no finals yet; run python -m tuner with the same --out to finish the study")
+    return found
+
+
+def decisions(finals: Sequence[Record], sheet: DeviceSheet) -> tuple[list[Decision], dict[Candidate, Errors]]:
+    """Who won, per workload in the journal's order, and the errors that every finalist was checked with."""
+    errors: dict[Candidate, Errors] = {}
+    groups: dict[tuple[str, str | None, str], list[tuple[int, Workload, Final]]] = {}
+    for place, record in enumerate(finals):
+        final, found = _final_of(record)
+        errors |= found
+        workload = final.default.candidate.workload
+        key = (workload.family, workload.weights, str(workload.dtypes))
+        groups.setdefault(key, []).append((place, workload, final))
+    decided: dict[int, Decision] = {}
+    for group in groups.values():
+        _, winners = decide([final for _, _, final in group], sheet)
+        for (place, workload, final), winner in zip(group, winners, strict=True):
+            decided[place] = Decision(workload, final, winner)
+    return [decided[place] for place in sorted(decided)], errors
+
+
+def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
+    """The document of the journal's last finished study. Raises KilnError where there is none."""
+    study, finals = latest_study(records)
+    sheet = sheet_from(study["device"])
+    device = identify(study["device"], sheet)
+    decided, errors = decisions(finals, sheet)
+    sections = {}
+    for name, family in kernels.families().items():
+        mine = [decision for decision in decided if decision.workload.family == name]
+        if mine:
+            entries = _entries(mine, errors, sheet, device)
+            sections[name] = KernelSection(family.abi, tuple(entries), default=entries[0].id)
+    routes = tuple(
+        Route(name, None, dict(kernels.families()[name].bounds)) for name in sections if name.startswith("gemv")
+    )
+    return TunedConfig(
+        device=device,
+        protocol={
+            "id": study["protocol"],
+            "clock": "device time from event profiling, first start to last end",
+            "statistic": "median over interleaved rounds, bootstrap 95 % interval",
+            "weights": "cold: copies rotate through more than the last-level cache",
+            "conditions": finals[-1]["facts"].get("conditions", {}),
+            "probe": study["rates"],
+            "wall_gap": _wall_gaps(records, decided),
+        },
+        provenance={
+            "generator": f"kiln-workbench {version}",
+            "request": study["request"],
+            "started": study["started"],
+            "verdicts": dict(sorted(_verdicts(records).items())),
+        },
+        ops={"matmul": routes} if routes else {},
+        kernels=sections,
+    )
+
+
+def _wall_gaps(records: Sequence[Record], decided: Sequence[Decision]) -> dict[str, float]:
+    """Per entry, by what fraction its share of a batch without profiling exceeded its event time."""
+    ids = {decision.workload.key: _id(decision.workload) for decision in decided}
+    notes = [r for r in records if r["kind"] == "note" and r["text"] == "wall" and r["workload"] in ids]
+    return {ids[note["workload"]]: round(note["gap"], 4) for note in notes}
+
+
+def _verdicts(records: Sequence[Record]) -> Counter[str]:
+    return Counter(r["measurement"]["verdict"] for r in records if r["kind"] == "trial")
+
+
+def _entries(
+    decided: Sequence[Decision], errors: Mapping[Candidate, Errors], sheet: DeviceSheet, device: DeviceFacts
+) -> list[Entry]:
+    by_match: dict[tuple[str | None, str], list[Decision]] = {}
+    for decision in decided:
+        by_match.setdefault((decision.workload.weights, str(decision.workload.dtypes)), []).append(decision)
+    entries, spare = [], []
+    for group in by_match.values():
+        family = kernels.families()[group[0].workload.family]
+        cuts = boxes([d.workload.dims for d in group], family.bounds)
+        for decision, bucket in zip(group, cuts, strict=True):
+            name = _id(decision.workload)
+            others = [f for f in decision.winner.ranking if f is not decision.winner.finalist][:ALTERNATES]
+            more = [_entry(decision, f, f"{name}-alt{i}", None, errors, sheet, device) for i, f in enumerate(others, 1)]
+            best = _entry(decision, decision.winner.finalist, name, bucket, errors, sheet, device)
+            entries.append(replace(best, alternates=tuple(entry.id for entry in more)))
+            spare += more
+    return entries + spare
+
+
+def _id(workload: Workload) -> str:
+    sizes = "-".join(f"{dim.lower()}{size}" for dim, size in workload.dims.items())
+    return f"{(workload.weights or 'plain').replace('/', '-')}-{workload.dtypes.compute}-{sizes}"
+
+
+def _entry(
+    decision: Decision,
+    finalist: Finalist,
+    name: str,
+    bucket: Bucket | None,
+    errors: Mapping[Candidate, Errors],
+    sheet: DeviceSheet,
+    device: DeviceFacts,
+) -> Entry:
+    candidate, final = finalist.candidate, decision.final
+    found = stats(finalist.samples_ns)
+    limit = final.facts["limit"]
+    entry = make_entry(
+        candidate.family,
+        candidate.workload,
+        candidate.config,
+        sheet,
+        id=name,
+        bucket=bucket,
+        verification=_verification(errors[candidate], final.facts["tolerance"], candidate, sheet, device),
+        stats=EntryStats(
+            median_ns=found.median_ns,
+            interval_ns=found.interval_ns,
+            default_ns=final.default.median_ns,
+            driver_local_ns=final.driver_local.median_ns if final.driver_local else None,
+            percent_of_limit=round(100 * limit["ns"] / found.median_ns, 2),
+            limited_by=limit["limited_by"],
+        ),
+    )
+    if not candidate.driver_local:
+        return entry
+    return replace(entry, launches=candidate.schedule.launches, needs=replace(entry.needs, work_group=1))
+
+
+def _verification(
+    errors: Errors, tolerance: Mapping[str, float], candidate: Candidate, sheet: DeviceSheet, device: DeviceFacts
+) -> Verification:
+    """Reported by the metric that came nearer to its limit."""
+    found = {"nmse": errors.nmse, "max_scaled": errors.max_scaled}
+    metric = max(found, key=lambda name: found[name] / tolerance[name])
+    native = candidate.workload.dtypes.compute == "fp16" and sheet.has("cl_khr_fp16")
+    subgroups = any("subgroup" in extension for extension in candidate.variant.needs)
+    width = max(sheet.subgroup_sizes) if subgroups and sheet.subgroup_sizes else None
+    proven = ProvenOn(f"{device.vendor} {device.model}", "native" if native else "emulated", width)
+    return Verification(metric, found[metric], tolerance[metric], errors.shapes, proven)

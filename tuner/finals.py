@@ -1,0 +1,133 @@
+"""The last word: the few best re-measured interleaved, then one layout for the model and one winner per workload."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.candidate import Candidate
+from harness.timing import Ratio, paired_ratio
+from kernels.spec import DeviceSheet
+from tuner.choose import Searched, layouts_of
+from tuner.search import Trial
+
+TOP = 3  # candidates of each layout that reach the finals
+NEAR = 1.15  # a candidate slower than this times the best of its layout is not worth a place
+TIE = 1.005  # within half a percent nobody would notice
+
+Layout = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """One candidate's paired samples: index i of every finalist was taken in round i, next to the others."""
+
+    candidate: Candidate
+    samples_ns: tuple[float, ...]
+
+    @property
+    def median_ns(self) -> float:
+        """Median over the rounds."""
+        return float(np.median(self.samples_ns))
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of each packed tensor it reads."""
+        return layouts_of(self.candidate.family, self.candidate.config, self.candidate.workload)
+
+
+@dataclass(frozen=True)
+class Final:
+    """The finals of one workload."""
+
+    calls: float  # per token, for weighing layouts
+    finalists: tuple[Finalist, ...]
+    default: Finalist  # the family's default, one of the finalists
+    driver_local: Finalist | None  # the default with the driver's own work-group size, where that is right
+    facts: Mapping[str, Any]  # anchors, limits and conditions as the meter saw them
+
+
+@dataclass(frozen=True)
+class Winner:
+    """What won a workload, and by how much over the default."""
+
+    finalist: Finalist
+    speedup: Ratio  # default time over winner's time
+    tied: int  # finalists it could not be told apart from, among which it needs the fewest resources
+    ranking: tuple[Finalist, ...]  # the others of the same layout, fastest first
+
+
+def finalists(searched: Searched, family_layout: Layout, candidate_of: Callable[[Trial], Candidate]) -> list[Candidate]:
+    """Who is measured again: the default, its driver-local form, and the best of the two layouts in question.
+
+    The two layouts are the one the search favours and the default's, which remains the fallback for the model.
+    """
+    default = next(t for t in searched.ok if dict(t.config) == dict(searched.default))
+    default_candidate = candidate_of(default)
+    chosen = [default_candidate]
+    if default_candidate.variant.any_local:
+        chosen.append(Candidate(default_candidate.family, searched.workload, searched.default, driver_local=True))
+    home = layouts_of(default_candidate.family, searched.default, searched.workload)
+    for layout in dict.fromkeys((family_layout, home)):
+        inside = [
+            trial
+            for trial in searched.ok
+            if layouts_of(default_candidate.family, trial.config, searched.workload) == layout
+        ]
+        chosen += [candidate_of(trial) for trial in inside[:TOP] if trial.cost_ns <= NEAR * inside[0].cost_ns]
+    return list(dict.fromkeys(chosen))
+
+
+def decide(finals: Sequence[Final], sheet: DeviceSheet) -> tuple[Layout, list[Winner]]:
+    """One layout for all these workloads and the winner of each in it.
+
+    Of the layouts that every workload has finalists in, those count in which no workload's best is slower than its
+    default; the default's layout always does. The least total time wins. Raises ValueError for no finals.
+    """
+    if not finals:
+        raise ValueError("nothing reached the finals")
+    totals: dict[Layout, float] = {}
+    for layout in set.intersection(*({f.layout for f in final.finalists} for final in finals)):
+        best = [min(f.median_ns for f in final.finalists if f.layout == layout) for final in finals]
+        if all(ns <= final.default.median_ns for ns, final in zip(best, finals, strict=True)):
+            totals[layout] = sum(final.calls * ns for ns, final in zip(best, finals, strict=True))
+    layout = min(totals, key=lambda name: (totals[name], name))
+    return layout, [_winner(final, layout, sheet) for final in finals]
+
+
+def _winner(final: Final, layout: Layout, sheet: DeviceSheet) -> Winner:
+    inside = sorted((f for f in final.finalists if f.layout == layout), key=lambda f: f.median_ns)
+    fastest = inside[0]
+    tied = [f for f in inside if _cannot_be_told_apart(fastest, f)]
+    # The default is what an engine runs anyway: it gives way only to something faster.
+    winner = final.default if final.default in tied else min(tied, key=lambda f: _resources(f, sheet))
+    return Winner(
+        winner,
+        paired_ratio(winner.samples_ns, final.default.samples_ns),
+        len(tied) - 1,
+        tuple(f for f in inside if f is not winner),
+    )
+
+
+def _cannot_be_told_apart(fastest: Finalist, other: Finalist) -> bool:
+    ratio = paired_ratio(fastest.samples_ns, other.samples_ns)
+    return not ratio.decided or ratio.ratio <= TIE
+
+
+def _resources(finalist: Finalist, sheet: DeviceSheet) -> tuple[float, ...]:
+    """Local memory, registers, launches, scratch and work-group: what makes a candidate fragile on another driver."""
+    candidate = finalist.candidate
+    traffic = candidate.variant.traffic(candidate.config, candidate.workload, sheet)
+    groups = [math.prod(launch.local or (1,)) for launch in candidate.schedule.launches]
+    return (
+        traffic.local_bytes,
+        traffic.registers,
+        len(candidate.schedule.launches),
+        len(candidate.schedule.scratch),
+        max(groups),
+        finalist.median_ns,
+    )

@@ -1,0 +1,100 @@
+"""What a user asks of a tuning run, read from the command line and checked before any device is touched."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import kernels
+from harness.errors import UsageError
+from kernels.plan import load_model
+from kernels.spec import WeightFormat
+
+DEFAULT_MODEL = "gemma-2b"
+DEFAULT_WEIGHTS = ("int4/g128", "e0m4/g128")
+DEFAULT_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One tuning run: which jobs, on which device, for how long, and where the answer goes."""
+
+    device: str
+    models: tuple[str, ...]
+    kernels: tuple[str, ...]
+    weights: tuple[str, ...]
+    act: str
+    compute: str
+    seconds: float  # of search alone; finals may take a fifth more
+    out: Path | None  # None: results/local/<device>.json
+    seed: int
+    retry_crashed: bool
+
+    def as_json(self) -> dict[str, object]:
+        """What decides the outcome, for the journal and the document's provenance."""
+        return {
+            "device": self.device,
+            "models": list(self.models),
+            "kernels": list(self.kernels),
+            "weights": list(self.weights),
+            "act": self.act,
+            "compute": self.compute,
+            "seconds": self.seconds,
+            "seed": self.seed,
+        }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of a tuning run."""
+    add = parser.add_argument
+    add("--device", default="auto", metavar="D", help="auto, cpu, a device sheet, ocl:SUBSTRING or exec:'COMMAND'")
+    add("--model", action="append", metavar="M", help=f"model to plan for, repeatable (default {DEFAULT_MODEL})")
+    add("--kernels", metavar="A,B", help="families to tune (default all)")
+    add("--weights", default=",".join(DEFAULT_WEIGHTS), metavar="F,G", help="weight formats (default %(default)s)")
+    add("--act", default="fp16", choices=("fp16", "fp32"), help="storage of activations (default %(default)s)")
+    add("--compute", default="fp32", choices=("fp32", "fp16", "int8"), help="arithmetic (default %(default)s)")
+    add("--seconds", type=float, default=DEFAULT_SECONDS, metavar="S", help="search time (default %(default)g)")
+    add("--out", type=Path, metavar="F", help="the document (default results/local/<device>.json); replaced if there")
+    add("--seed", type=int, default=0, metavar="N", help="of the search's random choices (default %(default)s)")
+    add("--retry-crashed", action="store_true", help="try again what crashed in an earlier run")
+
+
+def from_arguments(args: argparse.Namespace) -> Request:
+    """Check the options. Raises UsageError with a sentence naming the choices."""
+    known = sorted(kernels.families())
+    wanted = _names(args.kernels) if args.kernels is not None else tuple(known)
+    if unknown := [name for name in wanted if name not in known]:
+        raise UsageError(f'unknown kernel "{unknown[0]}"; choose from {", ".join(known)}')
+    weights = _names(args.weights)
+    models = tuple(dict.fromkeys(args.model or (DEFAULT_MODEL,)))
+    try:
+        for text in weights:
+            WeightFormat.parse(text)
+        for model in models:
+            load_model(model)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if not wanted or not weights:
+        raise UsageError("--kernels and --weights each need at least one name")
+    if not (math.isfinite(args.seconds) and args.seconds > 0):
+        raise UsageError(f"--seconds must be a positive number, not {args.seconds}")
+    if args.out is not None and (args.out.is_dir() or args.out.suffix != ".json"):
+        raise UsageError(f"--out must name a .json file, not {args.out}")
+    return Request(
+        device=args.device,
+        models=models,
+        kernels=wanted,
+        weights=weights,
+        act=args.act,
+        compute=args.compute,
+        seconds=args.seconds,
+        out=args.out,
+        seed=args.seed,
+        retry_crashed=args.retry_crashed,
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

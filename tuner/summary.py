@@ -1,0 +1,77 @@
+"""The final table: what was tuned, by how much, and how far from the device's own limit it remains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import kernels
+from harness.probe import broken
+from harness.tables import gigabytes_per_second, percent_text, table, time_text
+from harness.timing import Ratio
+from kernels.spec import Workload
+from tuner.export import Decision
+
+HEADERS = ("workload", "weights", "default", "tuned", "speed-up", "GB/s", "% of limit", "limited by", "winner")
+
+
+def rows(decided: Sequence[Decision]) -> list[dict[str, Any]]:
+    """One record a workload, in numbers: times in ns, rates in bytes per ns (= GB/s) of the fewest bytes."""
+    return [_row(decision) for decision in decided]
+
+
+def _row(decision: Decision) -> dict[str, Any]:
+    workload, winner = decision.workload, decision.winner
+    least = kernels.families()[workload.family].cost(workload)
+    tuned_ns = winner.finalist.median_ns
+    limit = decision.final.facts["limit"]
+    return {
+        "workload": workload.key,
+        "label": workload.label,
+        "dims": dict(workload.dims),
+        "weights": workload.weights,
+        "default_ns": decision.final.default.median_ns,
+        "tuned_ns": tuned_ns,
+        "speedup": winner.speedup.ratio,
+        "speedup_interval": list(winner.speedup.interval),
+        "gb_per_s": least.bytes / tuned_ns,
+        "percent_of_limit": 100 * limit["ns"] / tuned_ns,
+        "limited_by": limit["limited_by"],
+        "winner": str(winner.finalist.candidate).partition("/")[2],
+        "tied_with": winner.tied,
+    }
+
+
+def summary(decided: Sequence[Decision]) -> str:
+    """The table for people, and a sentence for each thing in it that should not be believed as it stands."""
+    records = rows(decided)
+    body = [
+        (
+            _name(decision.workload),
+            record["weights"],
+            time_text(record["default_ns"]),
+            time_text(record["tuned_ns"]),
+            _speedup(decision.winner.speedup),
+            gigabytes_per_second(record["gb_per_s"]).removesuffix(" GB/s"),
+            percent_text(record["percent_of_limit"]).removesuffix(" %"),
+            record["limited_by"],
+            record["winner"],
+        )
+        for decision, record in zip(decided, records, strict=True)
+    ]
+    remarks = [
+        f"{_name(decision.workload)}: {sentence}"
+        for decision, record in zip(decided, records, strict=True)
+        if (sentence := broken(record["percent_of_limit"]))
+    ]
+    return "\n".join([table(HEADERS, body), *remarks])
+
+
+def _name(workload: Workload) -> str:
+    sizes = "×".join(str(size) for size in workload.dims.values())
+    return f"{workload.label} {sizes}".strip()
+
+
+def _speedup(ratio: Ratio) -> str:
+    low, high = ratio.interval
+    return f"{ratio.ratio:.2f}× [{low:.2f}, {high:.2f}]"
