@@ -28,8 +28,9 @@ check: setup ## ruff and mypy
 	$(VENV)/bin/mypy
 	@$(PY) .ci/lines.py
 
-bench: setup ## device times of the tuned kernels through pytest-benchmark
-	$(PY) -m pytest --benchmark-only tests/test_bench.py
+bench: setup ## device times of every default through pytest-benchmark, saved under .benchmarks/
+	$(PY) -m pytest -o addopts= --benchmark-only --benchmark-autosave --benchmark-columns=median,iqr,min,rounds \
+		--benchmark-sort=name tests/test_bench.py
 
 wheel: setup ## the wheel in a clean environment without OpenCL, run from /
 	$(PY) -m pytest -m slow tests/test_wheel.py

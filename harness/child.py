@@ -34,6 +34,7 @@ def environment(folder: Path) -> dict[str, str]:
         "PYOPENCL_NO_CACHE": "1",
         "POCL_CACHE_DIR": str(folder / "pocl"),
         "POCL_KERNEL_CACHE": "0",  # files of a program go when it is dropped
+        "POCL_AFFINITY": "1",  # a thread per core: two that the scheduler puts on one core take twice the time
     }
     return {k: v for k, v in os.environ.items() if k != "PYOPENCL_BUILD_OPTIONS"} | private
 

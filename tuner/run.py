@@ -33,7 +33,7 @@ from tuner.search import Outcome, Stop, Trial, first_tries, search
 
 LEAST_SHARE = 0.03  # of the search time: a workload that hardly counts is still tuned beyond its default
 FINALS_SHARE = 0.2  # of --seconds that the finals may take on top
-TRIAL_BUDGET_S = 0.5  # of sampling in the search; finals decide, so a search need not be precise
+TRIAL_BUDGET_S = 0.25  # of sampling in the search; finals decide, so a search need not be precise
 PATIENCE_NS = 1.5  # times the incumbent: a candidate above is abandoned after its first samples
 
 
