@@ -47,7 +47,7 @@ _RULES = (
     outputs.DECODE_RULE,
     outputs.TOKENS_RULE,
     Rule("a work-group holds whole teams", ("WG", "LANES"), lambda c, w, s: c["WG"] % c["LANES"] == 0),
-    Rule("the work-group is allowed", ("WG",), lambda c, w, s: c["WG"] <= s.max_work_group),
+    outputs.WG_RULE,
     Rule("every lane has a share of K", ("LANES", "P"), _whole_loads),
     Rule(
         "the unrolled loop stays small: BLOCKS · MT ≤ 16",

@@ -110,6 +110,12 @@ CODE_RULE = Rule(
     lambda c, w, s: c["UNROLL"] * c["BLOCKS"] * c["MT"] <= 32,
 )
 
+WG_RULE = Rule("the work-group is allowed", ("WG",), lambda c, w, s: c["WG"] <= s.max_work_group)
+STAGED_RULE = Rule(
+    "the staged activations fit local memory",
+    ("XLOCAL", "MT"),
+    lambda c, w, s: local_bytes(c, w) <= s.local_bytes,
+)
 FLOAT_ONLY = Rule(
     "products are in floating point (the int8 policy has its own variant)",
     (),

@@ -49,7 +49,7 @@ PANEL = Variant(
         outputs.TOKENS_RULE,
         outputs.HALF_RULE,
         outputs.LOAD_RULE,
-        Rule("the work-group is allowed", ("WG",), lambda c, w, s: c["WG"] <= s.max_work_group),
+        outputs.WG_RULE,
         Rule("the work-group suits the kind of device", ("WG", "VEC"), _suits),
         outputs.CODE_RULE,
         Rule(
@@ -58,11 +58,7 @@ PANEL = Variant(
             lambda c, w, s: c["PREFETCH"] == 0 or (s.kind == "cpu" and c["VEC"] == 16),
         ),
         outputs.register_rule("VEC", "BLOCKS", "MT"),
-        Rule(
-            "the staged activations fit local memory",
-            ("XLOCAL", "MT"),
-            lambda c, w, s: outputs.local_bytes(c, w) <= s.local_bytes,
-        ),
+        outputs.STAGED_RULE,
     ),
     schedule=_schedule,
     traffic=_traffic,

@@ -73,7 +73,7 @@ SPLIT_K = Variant(
         outputs.TOKENS_RULE,
         outputs.HALF_RULE,
         outputs.LOAD_RULE,
-        Rule("the work-group is allowed", ("WG",), lambda c, w, s: c["WG"] <= s.max_work_group),
+        outputs.WG_RULE,
         Rule(
             "a CPU has explicit vectors and one work-item a group, a GPU whole waves",
             ("WG", "VEC"),
@@ -86,11 +86,7 @@ SPLIT_K = Variant(
         ),
         outputs.CODE_RULE,
         outputs.register_rule("VEC", "BLOCKS", "MT"),
-        Rule(
-            "the staged activations fit local memory",
-            ("XLOCAL", "MT"),
-            lambda c, w, s: outputs.local_bytes(c, w) <= s.local_bytes,
-        ),
+        outputs.STAGED_RULE,
     ),
     schedule=_schedule,
     traffic=_traffic,
