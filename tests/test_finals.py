@@ -42,6 +42,13 @@ def test_the_default_gives_way_only_to_something_faster() -> None:
     assert winner.speedup.ratio == 1.0
 
 
+def test_a_tie_is_not_broken_by_one_that_may_be_slower_than_the_default() -> None:
+    # As fast as the winner within its wide spread, and with fewer resources, but not surely faster than the default.
+    unsure = Finalist(Candidate(FAMILY, WORKLOAD, plain(1, 32)), tuple([80.0, 125.0] * 12 + [101.0]))
+    _, (winner,) = decide([final(103.0, finalist(plain(1, 128), 100.0), unsure)], SHEET)
+    assert winner.finalist.candidate.config == plain(1, 128)
+
+
 def test_ties_go_to_the_smaller_work_group() -> None:
     near = [finalist(plain(2, 256), 100.0), finalist(plain(2, 32), 100.2)]
     _, (winner,) = decide([final(200.0, *near)], SHEET)

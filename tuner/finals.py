@@ -103,8 +103,10 @@ def _winner(final: Final, layout: Layout, sheet: DeviceSheet) -> Winner:
     inside = sorted((f for f in final.finalists if f.layout == layout), key=lambda f: f.median_ns)
     fastest = inside[0]
     tied = [f for f in inside if _cannot_be_told_apart(fastest, f)]
-    # The default is what an engine runs anyway: it gives way only to something faster.
-    winner = final.default if final.default in tied else min(tied, key=lambda f: _resources(f, sheet))
+    # The default is what an engine runs anyway: it gives way only to something that is surely faster.
+    faster = [f for f in tied if paired_ratio(f.samples_ns, final.default.samples_ns).interval[0] > 1]
+    stays = final.default in inside and (final.default in tied or not faster)
+    winner = final.default if stays else min(faster or tied, key=lambda f: _resources(f, sheet))
     return Winner(
         winner,
         paired_ratio(winner.samples_ns, final.default.samples_ns),
