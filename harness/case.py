@@ -16,12 +16,13 @@ SEED = 0  # one seed for all candidates of a workload: they answer the same ques
 @dataclass
 class _Entry:
     case: Case
-    bytes: int  # expected values, and the canonical tensors that the case's closure holds
+    bytes: int  # expected values
+    canonical_bytes: int = 0  # tensors that the case's closure holds, known once they have been packed
     packed: OrderedDict[tuple[tuple[str, str], ...], Mapping[str, Blob]] = field(default_factory=OrderedDict)
 
     @property
     def total_bytes(self) -> int:
-        return self.bytes + sum(_bytes(blobs) for blobs in self.packed.values())
+        return self.bytes + self.canonical_bytes + sum(_bytes(blobs) for blobs in self.packed.values())
 
 
 def _bytes(blobs: Mapping[str, Blob]) -> int:
@@ -59,8 +60,7 @@ class CaseStore:
         key = tuple(sorted(layouts.items()))
         if key not in entry.packed:
             blobs = {name: Blob.of(array) for name, array in entry.case.pack(layouts).items()}
-            if not entry.packed:
-                entry.bytes += _bytes(blobs)  # the case holds about as much in its canonical form
+            entry.canonical_bytes = entry.canonical_bytes or _bytes(blobs)  # about as much as one packed form
             entry.packed[key] = blobs
         entry.packed.move_to_end(key)
         found = entry.packed[key]

@@ -34,8 +34,11 @@ def environment(folder: Path) -> dict[str, str]:
         "PYOPENCL_NO_CACHE": "1",
         "POCL_CACHE_DIR": str(folder / "pocl"),
         "POCL_KERNEL_CACHE": "0",  # files of a program go when it is dropped
-        "POCL_AFFINITY": "1",  # a thread per core: two that the scheduler puts on one core take twice the time
     }
+    if hasattr(os, "sched_getaffinity") and os.sched_getaffinity(0) >= set(range(os.cpu_count() or 1)):
+        # A thread per core: two that the scheduler puts on one core take twice the time. Not in a part of a machine:
+        # PoCL numbers its threads' cores from 0, and aborts where it may not use one.
+        private["POCL_AFFINITY"] = "1"
     return {k: v for k, v in os.environ.items() if k != "PYOPENCL_BUILD_OPTIONS"} | private
 
 

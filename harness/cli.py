@@ -14,7 +14,7 @@ from harness.devices import DeviceChoice, resolve
 from harness.errors import DeviceMissing, KilnError
 from harness.probe import ProbeResult, Rate, probe
 from harness.supervisor import Supervisor
-from harness.tables import json_text, table, time_text
+from harness.tables import json_text, say, table, time_text
 
 INTERRUPTED = 130
 NOISY = 0.1  # a probed rate known no better than this is worth a second try
@@ -31,8 +31,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("kiln: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # `| head` has seen enough
-        sys.stderr.close()
     return 0
 
 
@@ -52,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 def _doctor(args: argparse.Namespace) -> None:
     only = resolve(args.device) if args.device else None
     report = doctor.examine(only)
-    print(json_text(report.to_json()) if args.json else doctor.text(report))
+    say(json_text(report.to_json()) if args.json else doctor.text(report))
     if not report.devices:
         raise DeviceMissing("no OpenCL device; " + "; ".join(f"{m.what}: {m.remedy}" for m in report.missing))
 
@@ -62,9 +60,9 @@ def _probe(args: argparse.Namespace) -> None:
     with Supervisor(choice.command) as supervisor:
         found = probe(supervisor, choice.sheet)
     if args.json:
-        print(json_text({"device": choice.slug, "description": dict(choice.description), "probe": found.to_json()}))
+        say(json_text({"device": choice.slug, "description": dict(choice.description), "probe": found.to_json()}))
     else:
-        print(probe_text(choice, found))
+        say(probe_text(choice, found))
 
 
 def probe_text(choice: DeviceChoice, found: ProbeResult) -> str:

@@ -105,7 +105,10 @@ class _Race:
         return Contest(contestants, anchors_ns, self._rates(), done)
 
     def _line_up(self) -> bool:
-        """Have every entrant built, checked (once) and bound on the present runner. False if one fell out."""
+        """Have every entrant built, checked (once) and bound on the present runner. False if one fell out.
+
+        All are checked before the first is bound: a check drops the written buffers, which entrants share by name.
+        """
         supervisor = self._meter.bench.supervisor
         try:
             supervisor.hello()
@@ -115,27 +118,33 @@ class _Race:
             self._generation = supervisor.generation
             for entrant in self._entrants:
                 entrant.lane = None
-        for entrant in self._racing:
-            if entrant.lane is None:
-                try:
-                    self._prepare(entrant)
-                except (Refused, RunnerLost) as failure:
-                    self._out(entrant, failure)
-                if entrant.failure is not None:
-                    return False
+        unchecked = [(self._check, entrant) for entrant in self._racing if not entrant.facts]
+        unbound = [(self._bind, entrant) for entrant in self._racing if entrant.lane is None]
+        for step, entrant in (*unchecked, *unbound):
+            try:
+                step(entrant)
+            except (Refused, RunnerLost) as failure:
+                self._out(entrant, failure)
+            if entrant.failure is not None:
+                return False
         return True
 
-    def _prepare(self, entrant: _Entrant) -> None:
+    def _check(self, entrant: _Entrant) -> None:
         build = self._meter.build(entrant.candidate)
         if isinstance(build, Measurement):
             entrant.failure = build
             return
-        if not entrant.facts:
-            errors = check(self._meter.bench, entrant.candidate)
-            if isinstance(errors, Measurement):
-                entrant.failure = self._meter.recovered(replace(errors, **built_facts(build)))
-                return
-            entrant.facts = {**built_facts(build), "errors": errors}
+        errors = check(self._meter.bench, entrant.candidate)
+        if isinstance(errors, Measurement):
+            entrant.failure = self._meter.recovered(replace(errors, **built_facts(build)))
+            return
+        entrant.facts = {**built_facts(build), "errors": errors}
+
+    def _bind(self, entrant: _Entrant) -> None:
+        build = self._meter.build(entrant.candidate)  # free where it was checked on this runner
+        if isinstance(build, Measurement):
+            entrant.failure = build
+            return
         entrant.lane = self._meter.place(entrant.candidate)
         run = self._meter.run(entrant.lane, warmup=1, samples=_LEAST)
         entrant.samples = max(_LEAST, min(_MOST, round(_ROUND_NS / max(1, min(run.wall_ns)))))

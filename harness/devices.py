@@ -112,7 +112,7 @@ def resolve(name: str) -> DeviceChoice:
     """
     if name.startswith("exec:"):
         return _native(name.removeprefix("exec:"))
-    if not (name in ("auto", "cpu") or name.startswith("ocl:") or name in sheet_names()):
+    if name == "ocl:" or not (name in ("auto", "cpu", *sheet_names()) or name.startswith("ocl:")):
         raise UsageError(
             f'unknown device "{name}"; choose auto, cpu, ocl:SUBSTRING of a platform or device name, '
             f"exec:'COMMAND' of a native runner, or a GPU model: {', '.join(sheet_names())}"
@@ -173,7 +173,10 @@ def _native(command: str) -> DeviceChoice:
             description = supervisor.hello().device
     except (RunnerLost, KilnError) as error:
         raise DeviceMissing(f"{words[0]} does not answer as a runner: {error}") from error
-    return DeviceChoice(slug(description), words, description, sheet_from(description))
+    try:
+        return DeviceChoice(slug(description), words, description, sheet_from(description))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DeviceMissing(f"{words[0]} does not describe its device as a runner does: {error!r}") from error
 
 
 def _listing(devices: Sequence[LiveDevice]) -> str:
@@ -196,7 +199,7 @@ def sheet_from(description: Mapping[str, Any]) -> DeviceSheet:
     return DeviceSheet(
         name=slug(d),
         vendor=d["vendor"],
-        kind=d["type"],
+        kind=d["type"] if d["type"] in ("cpu", "gpu") else "other",
         max_work_group=d["max_work_group_size"],
         max_work_item_sizes=tuple(d["max_work_item_sizes"]),
         local_bytes=d["local_mem_size"],

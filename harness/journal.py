@@ -91,6 +91,10 @@ class Journal:
             raise KilnError(
                 f"another run is writing {self.path}; wait for it to end or choose another --out"
             ) from error
+        except OSError as error:  # some network file systems
+            raise KilnError(
+                f"the journal {self.path} cannot be locked: {error.strerror}; choose an --out on a local disk"
+            ) from error
 
     def __enter__(self) -> Journal:
         return self
@@ -200,9 +204,10 @@ def _plain(value: Any) -> Any:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new file's name as durable as its content."""
+    """Make a new file's name as durable as its content, where the file system can."""
     fd = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        with contextlib.suppress(OSError):
+            os.fsync(fd)
     finally:
         os.close(fd)

@@ -28,7 +28,9 @@ CACHES = 4  # rotate through more than so many last-level caches
 COPY_BYTES = 1 << 30  # copies of one candidate's weights never take more
 MAX_COPIES = 1024  # binding an argument to more copies costs more than it tells about weights that small
 DEVICE_BYTES = 1 << 30  # kept resident: on a CPU device it is the host's memory too, and a run stays under 4 GiB
-GPU_CACHE_BYTES = 64 << 20  # taken for a GPU's last-level cache where more is not reported: drivers tell L1 or nothing
+# Taken for the last-level cache of a GPU where more is not reported (drivers tell L1 or nothing), and of any device
+# that reports none at all.
+UNTOLD_CACHE_BYTES = 64 << 20
 MAX_SAMPLES = 400
 _FIRST_SAMPLES = 3  # decide whether to abandon
 _ABANDON_AT_ONCE = 3.0  # a first sample this many times above the bound needs no second opinion
@@ -141,7 +143,7 @@ class Meter:
             if time.monotonic() >= end and len(times) >= timing.LEAST_SAMPLES:
                 break
             # At least four a request; never so many that the budget is overrun by more than one request.
-            count = max(4, min(64, round(_CHUNK_NS / max(run.wall_ns))))
+            count = max(4, min(64, round(_CHUNK_NS / max(1, *run.wall_ns))))
             run = self.run(lane, warmup=0, samples=count)
             if why := timing.invalid(run.samples_ns):
                 return times, why
@@ -262,7 +264,9 @@ def built_facts(build: Build) -> dict[str, Any]:
 
 def cache_bytes(sheet: DeviceSheet) -> int:
     """The last-level cache that coldness is judged by."""
-    return max(sheet.cache_bytes, GPU_CACHE_BYTES) if sheet.kind == "gpu" else sheet.cache_bytes
+    return (
+        max(sheet.cache_bytes, UNTOLD_CACHE_BYTES) if sheet.kind == "gpu" else sheet.cache_bytes or UNTOLD_CACHE_BYTES
+    )
 
 
 def rotation_copies(weight_bytes: int, sheet: DeviceSheet) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from kernels.spec import Cost, DeviceSheet
 READ_BYTES = {"cpu": 32 << 20, "gpu": 256 << 20, "other": 256 << 20}
 COLD_BYTES = 256 << 20
 _CACHES = 4  # memory below this many last-level caches is not cold
+_MOST_BYTES = 1 << 30  # that copies take, and as much again where they are written: large EPYCs have 384 MiB of cache
 _LOOK_SAMPLES = 5
 _FINAL_ROUNDS = 9
 _FINAL_SAMPLES = 5  # a round gives their median
@@ -163,7 +165,9 @@ def probe(supervisor: Supervisor, sheet: DeviceSheet) -> ProbeResult:
 def _moving(what: str, sheet: DeviceSheet, widths: Sequence[int] = ()) -> list[ProbeKernel]:
     """Ways to read or copy READ_BYTES, or the largest power of two that the device allocates."""
     size = min(READ_BYTES[sheet.kind], 1 << (sheet.max_alloc_bytes.bit_length() - 1))
-    copies = max(COLD_BYTES, _CACHES * sheet.cache_bytes) // size + 1 if size < COLD_BYTES else 1
+    cold = max(COLD_BYTES, _CACHES * sheet.cache_bytes)
+    room = min(_MOST_BYTES, sheet.global_bytes // 8) // size
+    copies = max(1, min(cold // size + 1, room)) if size < cold else 1
     ways = []
     for width in widths or _WIDTHS[sheet.kind]:
         for share, items, local in _SHARES[sheet.kind]:
@@ -205,7 +209,8 @@ class _Search:
 
     def best(self, ways: Iterable[ProbeKernel], what: str) -> Rate:
         """The way with the best median over interleaved rounds, its work verified."""
-        finalists = [kernel for _, kernel in self.look(ways) if self._verified(kernel)][:_FINALISTS]
+        verified = (kernel for _, kernel in self.look(ways) if self._verified(kernel))
+        finalists = list(islice(verified, _FINALISTS))
         times: dict[ProbeKernel, list[float]] = {kernel: [] for kernel in finalists}
         for _ in range(_FINAL_ROUNDS):
             for kernel in finalists:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -79,15 +78,6 @@ class ProbeKernel:
         kind = "half" if self.half else "float"
         ahead = f", {self.prefetch} bytes ahead" if self.prefetch else ""
         return f"{kind}{self.width}{unroll}{share}, {self.items} items by {self.local}{ahead}{relaxed}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Its fields."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(fields: Mapping[str, Any]) -> ProbeKernel:
-        """What `to_json` gave."""
-        return ProbeKernel(**fields)
 
 
 @cache

@@ -26,7 +26,10 @@ def to_json(measurement: Measurement) -> dict[str, Any]:
 
 
 def from_json(record: Mapping[str, Any]) -> Measurement:
-    """The measurement that `to_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+    """The measurement that `to_json` wrote.
+
+    Raises KeyError, TypeError, ValueError or AttributeError for anything else.
+    """
     stats, errors = record.get("stats"), record.get("errors")
     return Measurement(
         verdict=Verdict(record["verdict"]),
@@ -83,6 +86,8 @@ def _parse(line: bytes) -> Record | None:
             from_json(record["measurement"])
         if record["kind"] in ("begin", "trial", "interrupted") and not isinstance(record["key"], str):
             return None
-    except (ValueError, KeyError, TypeError):  # a torn line, or one of some other program
+        if record["kind"] == "study" and type(record.get("version", VERSION)) is not int:
+            return None
+    except (ValueError, KeyError, TypeError, AttributeError):  # a torn line, or one of some other program
         return None
     return record

@@ -87,8 +87,10 @@ def find() -> Runtimes:
         if library is None:
             missing.append(Missing(f"{wheel.what} is not installed", wheel.remedy))
         else:
-            version = metadata.version(wheel.distribution)
-            drivers.append(Driver(wheel.name, str(library), f"PyPI {wheel.distribution} {version}"))
+            # Ubuntu's intel.icd is the driver of Intel's GPUs, another platform.
+            name = f"{wheel.name}-pypi" if any(d.name == wheel.name for d in drivers) else wheel.name
+            origin = f"PyPI {wheel.distribution} {metadata.version(wheel.distribution)}"
+            drivers.append(Driver(name, str(library), origin))
     return Runtimes(tuple(drivers), tuple(missing))
 
 
@@ -174,6 +176,6 @@ def _base(library: str) -> str:
 
 def _remedy(driver: Driver) -> str:
     for wheel in _WHEELS:
-        if wheel.name == driver.name:
+        if driver.origin.startswith(f"PyPI {wheel.distribution} "):
             return wheel.remedy
     return f"reinstall the driver that {driver.origin} belongs to"

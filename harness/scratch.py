@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from harness.errors import KilnError
+
 _PREFIX = "kiln-runner-"
 _LOCK = "lock"
 _YOUNG_S = 60.0  # between its making and its locking a folder is nobody's
@@ -26,10 +28,14 @@ class Scratch:
     """The folder at `path`. Use it as a context manager, or call `remove`."""
 
     def __init__(self) -> None:
-        _sweep(Path(tempfile.gettempdir()))
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        """Make and lock it. Raises KilnError where there is no room for it."""
+        try:
+            _sweep(Path(tempfile.gettempdir()))
+            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+            lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise KilnError(f"no temporary folder can be made: {error}; free some space or set TMPDIR") from error
         self._finalizer = weakref.finalize(self, _remove, self.path, lock)
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -46,7 +46,8 @@ class Supervisor:
         self._child: Child | None = None
         self._hello: Hello | None = None
         self._requests = 0
-        self._programs = 0
+        self._built = 0  # programs that this runner has compiled
+        self._programs: set[str] = set()  # of them those that are resident: building one again is free
 
     def __enter__(self) -> Self:
         return self
@@ -57,9 +58,11 @@ class Supervisor:
     def close(self) -> None:
         """End the runner, politely where it listens."""
         if self._child is not None:
-            with contextlib.suppress(RunnerLost, Refused):
-                self._ask("bye", {}, timeout_s=2.0)
-        self._end()
+            try:
+                with contextlib.suppress(RunnerLost, Refused):
+                    self._ask("bye", {}, timeout_s=2.0)
+            finally:
+                self._end()
 
     def restart(self) -> None:
         """End this runner; the next call starts a fresh one."""
@@ -70,7 +73,7 @@ class Supervisor:
 
         Never done unasked, because it empties the device: call it between candidates. True if it was done.
         """
-        if self._recycle_after is None or self._programs < self._recycle_after:
+        if self._recycle_after is None or self._built < self._recycle_after:
             return False
         self.restart()
         return True
@@ -83,7 +86,9 @@ class Supervisor:
 
     def have(self, name: str, size: int) -> bool:
         """Whether a buffer of this name and size is resident."""
-        return bool(self._request("put", {"buf": name, "bytes": size})[0]["have"])
+        answer, _ = self._request("put", {"buf": name, "bytes": size})
+        with self._reading("put"):
+            return bool(answer["have"])
 
     def put(self, name: str, data: bytes | bytearray | memoryview) -> None:
         """Make a buffer resident with this content (a C-contiguous array's `.data` will do)."""
@@ -100,21 +105,31 @@ class Supervisor:
         """Bytes of a resident buffer; `size` None means all from `offset`."""
         limit = self._timeouts.other_s + (size or 1 << 30) / self._timeouts.bytes_per_s
         part = {"buf": name, "offset": offset} | ({} if size is None else {"bytes": size})
-        return self._request("get", part, (), limit)[1][0]
+        _, blobs = self._request("get", part, (), limit)
+        with self._reading("get"):
+            (blob,) = blobs
+            if size is not None and len(blob) != size:
+                raise ValueError(f"{len(blob)} bytes instead of {size}")
+            return blob
 
     def drop(self, bufs: Iterable[str] = (), programs: Iterable[str] = ()) -> None:
         """Forget buffers and programs; names that are not resident are fine."""
         if self._child is not None:
-            self._request("drop", {"bufs": list(bufs), "programs": list(programs)})
+            programs = list(programs)
+            self._programs.difference_update(programs)
+            self._request("drop", {"bufs": list(bufs), "programs": programs})
 
     def build(self, program: str, source: str, options: Sequence[str] = (), timeout_s: float | None = None) -> Build:
         """Compile a program under a name of the host's choice. Raises Refused with the compiler's log."""
         frame = {"program": program, "options": list(options)}
         self._start()
-        self._programs += 1
+        if program not in self._programs:
+            self._built += 1
+            self._programs.add(program)
         answer, _ = self._request("build", frame, (source.encode(),), timeout_s or self._timeouts.build_s)
-        kernels = {entry: KernelLimits(**limits) for entry, limits in answer["kernels"].items()}
-        return Build(answer["log"], answer["build_ms"], kernels)
+        with self._reading("build"):
+            kernels = {entry: KernelLimits(**limits) for entry, limits in answer["kernels"].items()}
+            return Build(answer["log"], answer["build_ms"], kernels)
 
     def run(
         self,
@@ -137,13 +152,17 @@ class Supervisor:
         if abort_above_ns is not None:
             frame["abort_above_ns"] = abort_above_ns
         answer, _ = self._request("run", frame, (), timeout_s or self._timeouts.run_s)
-        stamps = tuple(tuple((q, s, b, e) for q, s, b, e in sample) for sample in answer.get("samples_ns", ()))
-        return Run(stamps, tuple(answer["wall_ns"]), bool(answer.get("aborted")))
+        with self._reading("run"):
+            stamps = tuple(tuple((q, s, b, e) for q, s, b, e in sample) for sample in answer.get("samples_ns", ()))
+            if not answer["wall_ns"]:
+                raise ValueError("no wall_ns")
+            return Run(stamps, tuple(answer["wall_ns"]), bool(answer.get("aborted")))
 
     def sensors(self) -> Sensors:
         """Clock, temperature and the like, as the runner can read them now."""
         answer, _ = self._request("sensors", {})
-        return Sensors(answer["values"], answer["why"])
+        with self._reading("sensors"):
+            return Sensors(answer["values"], answer["why"])
 
     def inject(self, fault: str, on: str, after: int = 1) -> None:
         """Ask a runner that was started with --inject for a fault. For tests."""
@@ -162,7 +181,8 @@ class Supervisor:
         except Refused as refusal:
             self._end()
             raise KilnError(f"the runner and this program do not understand each other: {refusal.message}") from refusal
-        self._hello = Hello(answer["runner"], answer["device"], tuple(answer["sensors"]))
+        with self._reading("start"):
+            self._hello = Hello(answer["runner"], answer["device"], tuple(answer["sensors"]))
 
     def _request(
         self,
@@ -190,6 +210,9 @@ class Supervisor:
             answer, out = self._child.ask(frame, blobs, time.monotonic() + timeout_s)
             if type(answer.get("ok")) is not bool:
                 raise GarbageError(f"an answer without ok: {list(answer)}")
+            error = answer.get("error") or {}
+            if not isinstance(error, dict):
+                raise GarbageError(f"an error that is {error!r}")
         except TimeoutError:
             what = f"did not answer within {timeout_s:g} s and was killed"
             raise self._lost(Verdict.TIMEOUT, name or op, what) from None
@@ -205,14 +228,21 @@ class Supervisor:
             raise
         if answer["ok"]:
             return answer, out
-        error = answer.get("error") or {}
-        kind = Kind(error["kind"]) if error.get("kind") in set(Kind) else Kind.INTERNAL
+        kind = Kind(error["kind"]) if error.get("kind") in list(Kind) else Kind.INTERNAL
         message = str(error.get("message", ""))
         if kind is Kind.BAD_REQUEST:
             raise ValueError(f"the runner was asked wrongly to {op}: {message}")  # a bug on this side
         if error.get("fatal"):
             self._end()
         raise Refused(kind, message)
+
+    @contextlib.contextmanager
+    def _reading(self, op: str) -> Iterator[None]:
+        """Around taking an answer apart: one that is not what the protocol says costs the runner its life."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise self._lost(Verdict.WORKER_LOST, op, f"gave an incomplete answer ({error!r})") from error
 
     def _lost(self, verdict: Verdict, op: str, what: str) -> RunnerLost:
         assert self._child is not None
@@ -223,6 +253,7 @@ class Supervisor:
         return RunnerLost(verdict, op, f"the runner {what} {doing}" + (f"; it said last:\n{words}" if words else ""))
 
     def _end(self) -> None:
-        child, self._child, self._hello, self._programs = self._child, None, None, 0
+        child, self._child, self._hello, self._built = self._child, None, None, 0
+        self._programs.clear()
         if child is not None:
             child.close()

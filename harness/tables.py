@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tabulate import tabulate
 
+from harness.errors import KilnError
+
 MISSING = "–"  # a value that could not be had; its reason stands in a note, never a zero in its place
+
+
+def say(text: str) -> None:
+    """Print a command's result to the end. Raises KilnError when it cannot be written; a reader that left is fine."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter's end flushes the rest again
+        if not isinstance(error, BrokenPipeError):  # that is `| head`, which has seen enough
+            raise KilnError(f"the output cannot be written: {error.strerror}") from error
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A plain-text table; text to the left, numbers (given as text with their unit) to the right."""
     body = [[MISSING if cell is None else str(cell) for cell in row] for row in rows]
-    align = ["right" if body and all(_numeric(row[i]) for row in body) else "left" for i in range(len(headers))]
-    return tabulate(body, headers=list(headers), tablefmt="simple", colalign=align, disable_numparse=True)
+    align = ["right" if all(_numeric(row[i]) for row in body) else "left" for i in range(len(headers))]
+    # tabulate 0.9 cannot align the columns of an empty table.
+    return tabulate(
+        body, headers=list(headers), tablefmt="simple", colalign=align if body else None, disable_numparse=True
+    )
 
 
 def _numeric(cell: str) -> bool:

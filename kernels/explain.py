@@ -69,7 +69,8 @@ def _arg_text(arg: str | ImageView, dims: Dims) -> str:
 def _evidence_text(entry: Entry) -> str:
     if s := entry.stats:
         low, high = s.interval_ns
-        text = f"measured {_us(s.median_ns)} µs (95 % between {_us(low)} and {_us(high)})"
+        # An entry serves a range of sizes, so the time need not be that of the sizes asked about.
+        text = f"measured where it was tuned: {_us(s.median_ns)} µs (95 % between {_us(low)} and {_us(high)})"
         if s.default_ns:
             text += f", the default takes {_us(s.default_ns)}"
         if s.driver_local_ns:

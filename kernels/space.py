@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import Any
 
 from kernels.spec import Config, DeviceSheet, Family, Rule, Variant, Workload
@@ -143,8 +142,3 @@ def _ordered(variant: Variant) -> list[tuple[str, list[Rule]]]:
     if pending:
         raise ValueError(f"variant {variant.name}: rule '{pending[0].why}' names a parameter that does not exist")
     return levels
-
-
-def product_size(params: Mapping[str, tuple[Any, ...]]) -> int:
-    """Size of the whole product, legal or not."""
-    return prod(len(values) for values in params.values())

@@ -1,7 +1,7 @@
 """A runner without OpenCL, and without any of Kiln's code: the host's own reading of the protocol does not count here.
 
 It keeps buffers in memory. The source of a `build` and the entry of a `run` say how it behaves, in a word or two:
-"exit 7", "kill SEGV", "hang", "garbage", "truncate", "close", "wrong id", "no ok", "strange kind", "fatal",
+"exit 7", "kill SEGV", "hang", "garbage", "truncate", "close", "wrong id", "half", "no ok", "strange kind", "fatal",
 "endless", "say WORDS" (to stderr, then as usual). Anything else is done as usual.
 """
 
@@ -69,6 +69,9 @@ def behave(words, frame):
         return True
     elif words == "wrong id":
         send({"id": frame["id"] + 1, "ok": True})
+        return True
+    elif words == "half":
+        send({"id": frame["id"], "ok": True})
         return True
     elif words == "no ok":
         send({"id": frame["id"]})

@@ -120,6 +120,15 @@ def test_the_oldest_packings_are_forgotten_and_the_newest_never() -> None:
     assert tiny.packed(family, toy.workload(), {"w": "a"})["w"].size == 1000
 
 
+def test_a_case_that_is_packed_again_counts_once() -> None:
+    family = dataclasses.replace(toy.FAMILY, case=lambda workload, seed: counted([]))
+    store = CaseStore(bound_bytes=3500)
+    for first, second in ((1, 2), (2, 1)) * 3:  # each takes 2000 bytes, so that one loses its packing to the other
+        store.packed(family, toy.workload(first), {"w": "a"})
+        store.packed(family, toy.workload(second), {"w": "a"})
+        assert 3000 <= store.bytes <= 3500
+
+
 def test_whole_cases_go_when_their_packings_are_not_enough() -> None:
     made: list[str] = []
     family = dataclasses.replace(toy.FAMILY, case=lambda workload, seed: counted(made))

@@ -30,6 +30,7 @@ EXPLAIN = ["--kernel", "gemv_decode", "--weights", "int4/g128", "M=1", "N=16384"
         (["--weights", "int3"], "int4/gN"),
         (["--seconds", "0"], "positive"),
         (["--seconds", "nan"], "positive"),
+        (["--seed", "-1"], "at least 0"),
         (["--out", "results"], "must name a .json file"),
         (["--device", "nonsense"], "adreno750"),
         (["explain", "missing.json", *EXPLAIN], "is not there"),
@@ -37,6 +38,10 @@ EXPLAIN = ["--kernel", "gemv_decode", "--weights", "int4/g128", "M=1", "N=16384"
         (["explain", "x.json", "--kernel", "gemv_decode", "--weights", "int4/g128", "M=0"], "M=N, N=N, K=N"),
         (["explain", "x.json", "--kernel", "gemv_decode", "--weights", "int4/g128", "M=1", "N=2"], "K is missing"),
         (["explain", "x.json", "--kernel", "gemv_decode", "M=1", "N=2", "K=3"], "--weights"),
+        (["explain", "x.json", "--kernel", "gemv_decode", "M=²"], '"M=²" is no size'),
+        (["explain", "x.json", "--kernel", "gemv_decode", f"M={2**31}"], "from 1 to 2147483647"),
+        (["explain", "x.json", "--kernel", "gemv_decode", f"M={'9' * 5000}"], "is no size"),
+        (["explain", "x.json", "--kernel", "gemv_decode", "M=1", "M=2"], "given twice"),
     ],
 )
 def test_wrong_usage_is_a_sentence_and_exit_2(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,6 +115,20 @@ def test_a_command_line_that_is_none(command):
         resolve(f"exec:{command}")
 
 
+def test_a_native_runner_that_leaves_something_out(tmp_path):
+    script = tmp_path / "runner.py"
+    script.write_text("""import json, sys
+for line in sys.stdin:
+    told = {"runner": "r", "device": {}, "sensors": []}
+    print(json.dumps({"id": json.loads(line)["id"], "ok": True, **told}), flush=True)
+""")
+    with pytest.raises(DeviceMissing, match="does not describe its device"):
+        resolve(f"exec:{sys.executable} {script}")
+    script.write_text(script.read_text().replace('"runner": "r", ', ""))
+    with pytest.raises(DeviceMissing, match=r"does not answer as a runner: .* incomplete answer"):
+        resolve(f"exec:{sys.executable} {script}")
+
+
 def test_a_sheet_is_read_from_a_description():
     sheet = sheet_from(DEVICE)
     assert sheet.opencl_c == (1, 2)

@@ -105,6 +105,12 @@ def test_the_last_finished_study_counts() -> None:
         latest_study([STUDY])
 
 
+def test_a_gap_of_an_earlier_study_is_not_this_ones() -> None:
+    wall = {"kind": "note", "text": "wall", "workload": workload(16384, 2048).key, "gap": 0.5}
+    assert tuned_config([*RECORDS, wall], "0").protocol["wall_gap"] == {"int4-g128-fp32-m1-n16384-k2048": 0.5}
+    assert tuned_config([*RECORDS, wall, *RECORDS], "0").protocol["wall_gap"] == {}
+
+
 def test_workloads_survive_the_journal() -> None:
     job = workload(16384, 2048)
     assert workload_of(json.loads(json.dumps(workload_record(job)))).key == job.key

@@ -146,9 +146,11 @@ def test_a_torn_last_line_is_dropped_reported_and_written_past(path: Path, cut: 
 
 
 def test_garbage_lines_are_passed_over(path: Path) -> None:
-    path.write_bytes(b'\xff\xfe\n[1]\n{"kind":"trial","key":"k","measurement":{"verdict":"ok"}}\n{"kind":"note"}\n\n')
+    lines = [b"\xff\xfe", b"[1]", b'{"kind":"trial","key":"k","measurement":{"verdict":"ok"}}']
+    lines += [b'{"kind":"trial","key":"k","measurement":[]}', b'{"kind":"study","version":"new"}', b'{"kind":"note"}']
+    path.write_bytes(b"\n".join([*lines, b"", b""]))
     contents = read(path)
-    assert contents.damaged == (1, 2, 3)
+    assert contents.damaged == (1, 2, 3, 4, 5)
     assert [record["kind"] for record in contents.records] == ["note"]
 
 
@@ -156,6 +158,15 @@ def test_two_writers_are_refused_and_the_lock_ends_with_its_holder(path: Path) -
     with Journal(path), pytest.raises(KilnError, match="another run is writing"):
         Journal(path)
     Journal(path).close()
+
+
+def test_a_file_system_without_locks_is_a_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(fd: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("harness.journal.fcntl.flock", no_locks)
+    with pytest.raises(KilnError, match="cannot be locked: No locks available"):
+        Journal(path)
 
 
 def test_a_newer_journal_is_refused(path: Path) -> None:

@@ -1,6 +1,7 @@
 """harness/measure.py and harness/contest.py: every way a candidate can end is a verdict, and the meter lives on."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import toy_family as toy
@@ -9,7 +10,16 @@ from harness.answers import Build, KernelLimits
 from harness.candidate import Candidate
 from harness.contest import compete
 from harness.devices import DeviceChoice
-from harness.measure import CACHES, MAX_COPIES, Meter, WallCheck, beyond_limits, rotation_copies, sensor
+from harness.measure import (
+    CACHES,
+    MAX_COPIES,
+    Meter,
+    WallCheck,
+    beyond_limits,
+    cache_bytes,
+    rotation_copies,
+    sensor,
+)
 from harness.probe import ProbeResult, Rate
 from harness.probe_kernels import ProbeKernel
 from harness.records import from_json, to_json
@@ -35,6 +45,12 @@ def test_rotation_exceeds_four_caches_and_never_a_gibibyte() -> None:
         assert rotation_copies(size, sheet) * size > CACHES * sheet.cache_bytes
         assert (rotation_copies(size, sheet) - 1) * size <= CACHES * sheet.cache_bytes
     assert rotation_copies(4, sheet) == MAX_COPIES
+
+
+def test_a_device_that_tells_no_cache_is_not_taken_to_have_none() -> None:
+    silent = replace(toy.SHEET, cache_bytes=0)
+    assert cache_bytes(silent) == cache_bytes(replace(silent, kind="gpu")) == 64 * MIB
+    assert rotation_copies(100 * MIB, silent) == 3
 
 
 def test_limits_are_checked_after_the_build() -> None:
@@ -174,6 +190,14 @@ def test_failing_contestants_leave_and_the_others_finish(meter: Meter) -> None:
     verdicts = [c.measurement.verdict for c in contest.contestants]
     assert verdicts == [Verdict.WRONG_RESULT, Verdict.OK, Verdict.BUILD_FAILED]
     assert len(contest.contestants[1].measurement.samples_ns) == 7
+
+
+def test_one_that_fails_after_the_others_were_right_takes_nothing_of_theirs_along(meter: Meter) -> None:
+    family = replace(toy.FAMILY, awkward=lambda workload: ())  # so that it fails on the shape that all run
+    entrants = [candidate(), candidate(WG=64), candidate(BUG=toy.WRONG_VALUE)]
+    contest = compete(meter, [replace(entrant, family=family) for entrant in entrants], probed(), rounds=7)
+    verdicts = [c.measurement.verdict for c in contest.contestants]
+    assert verdicts == [Verdict.OK, Verdict.OK, Verdict.WRONG_RESULT]
 
 
 def test_a_contest_survives_its_runner(meter: Meter) -> None:

@@ -89,6 +89,20 @@ def test_from_request_to_document_and_again(request_on: Request) -> None:
     assert any("finished trials there are not repeated" in line for line in said)
 
 
+def test_an_entry_is_held_to_the_limits_of_all_shapes_it_was_checked_on(
+    request_on: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A right int8 result on one output of 64 products errs by more than 6912 × 256 may: the document is legal yet."""
+    policy = dtype_policy("fp16", "int8", "int4/g64")
+    job = Workload("gemv_decode", {"M": 1, "N": 256, "K": 6912}, policy, "int4/g64")
+    monkeypatch.setattr(tuner.run, "plan", lambda *_, **__: Plan((Planned(job, 1, 1, 1.0),), ()))
+    tune(dataclasses.replace(request_on, seconds=1.0), lambda text: None)
+    assert request_on.out is not None
+    for entry in tuned.load(request_on.out).kernels["gemv_decode"].entries:
+        assert entry.verification is not None
+        assert entry.verification.value <= entry.verification.limit
+
+
 def test_ctrl_c_keeps_what_is_finished_and_blames_nobody(request_on: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     assert request_on.out is not None
     real, calls = harness.measure.Meter.measure, 0
@@ -109,6 +123,10 @@ def test_ctrl_c_keeps_what_is_finished_and_blames_nobody(request_on: Request, mo
     said: list[str] = []
     tune(dataclasses.replace(request_on, seconds=1.0), said.append)
     assert any("2 finished trials" in line for line in said)
+    said.clear()
+    monkeypatch.setattr(tuner.run, "plan", lambda *_, **__: Plan(small_plan().items[1:], ()))
+    tune(dataclasses.replace(request_on, seconds=0.1), said.append)  # a part of the study: the rest is not claimed
+    assert any("others are of no use to this run" in line for line in said)
     verdicts = [r["measurement"]["verdict"] for r in read(journal_path(request_on.out)).records if r["kind"] == "trial"]
     assert "crashed" not in verdicts
 

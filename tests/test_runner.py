@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from harness.runner.describe import cpu_cache_bytes
 from harness.runner.protocol import buffer_arg, f32_arg, i32_arg, image_arg, launch
 from harness.supervisor import Refused, Rotation
 from kernels.spec import Verdict
@@ -39,6 +40,20 @@ def test_hello_tells_what_legality_needs(supervisor, device):
         assert said[name] > 0, name
     assert (said["image_pitch_alignment"] > 0) == ("cl_khr_image2d_from_buffer" in said["extensions"])
     assert "cl_intel_required_subgroup_size" not in said["extensions"] or said["subgroup_sizes"]
+
+
+def test_the_cache_of_a_processor_is_that_of_all_its_chiplets(tmp_path, monkeypatch):
+    """Two that share a last level, one with its own, one that this process may not use."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    for cpu, shared in enumerate(("0-1", "0-1", "2", "3")):
+        for number, level, share, size in ((0, 1, cpu, "48K"), (1, 2, cpu, "1024K"), (2, 3, shared, "32M")):
+            index = tmp_path / f"cpu{cpu}" / "cache" / f"index{number}"
+            index.mkdir(parents=True)
+            for name, text in (("level", level), ("shared_cpu_list", share), ("size", size)):
+                (index / name).write_text(f"{text}\n")
+    (tmp_path / "cpu2" / "cache" / "index1" / "level").unlink()
+    assert cpu_cache_bytes(tmp_path) == 64 << 20
+    assert cpu_cache_bytes(tmp_path / "cpu9") == 0
 
 
 def test_arguments_arrive(supervisor):

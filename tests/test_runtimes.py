@@ -75,6 +75,23 @@ def test_a_system_copy_wins_over_the_wheel(vendors, tmp_path, monkeypatch):
     assert [d.library for d in runtimes.find().drivers] == ["libpocl.so.2"]
 
 
+def test_a_wheel_beside_a_system_driver_of_its_name_keeps_apart(vendors, tmp_path, monkeypatch):
+    """Ubuntu's intel.icd belongs to Intel's GPUs."""
+    library = tmp_path / "libintelocl.so"
+    library.touch()
+    wheel = metadata.PackagePath("lib/libintelocl.so")
+    wheel.dist = type("Dist", (), {"locate_file": lambda self, path: library})()
+    known = {"intel-opencl-rt": [wheel]}
+    absent = runtimes.metadata.files
+    monkeypatch.setattr(runtimes.metadata, "files", lambda name: known.get(name) or absent(name))
+    monkeypatch.setattr(runtimes.metadata, "version", lambda name: "9.9")
+    (vendors / "intel.icd").write_text("libigdrcl.so")
+    gpu, cpu = runtimes.find().drivers
+    assert [(d.name, d.library) for d in (gpu, cpu)] == [("intel", "libigdrcl.so"), ("intel-pypi", str(library))]
+    assert "kiln-workbench[intel]" in runtimes._remedy(cpu)
+    assert "kiln-workbench" not in runtimes._remedy(gpu)
+
+
 def python(code: str, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=True

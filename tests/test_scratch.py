@@ -5,6 +5,7 @@ import tempfile
 
 import pytest
 
+from harness.errors import KilnError
 from harness.scratch import Scratch
 
 
@@ -54,6 +55,12 @@ def test_what_a_living_host_uses_stays(tmp):
         age(old.path)
         with Scratch():
             assert old.path.exists()
+
+
+def test_no_room_for_it_is_a_sentence(tmp, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp / "nowhere"))
+    with pytest.raises(KilnError, match="no temporary folder"):
+        Scratch()
 
 
 def test_what_is_not_ours_stays(tmp):

@@ -267,7 +267,7 @@ def test_explain_shows_steps_and_worked_out_launches():
     assert "level stale: tuned on this GPU, but with another driver or edited since: check it again" in lines
     assert "entry wide: variant image WG=64" in lines
     assert "  launch gemv: global 1048576, local 64, arguments x, image 64×16384 of RGBA uint32 over w, y, M=1, N=16384, K=2048" in lines  # fmt: skip  # noqa: E501
-    assert any("measured 123.5 µs (95 % between 120 and 125), the default takes 200" in line for line in lines)
+    assert any("tuned: 123.5 µs (95 % between 120 and 125), the default takes 200" in line for line in lines)
     assert any("proven on adreno-750 (native half, subgroups of 64): nmse 1.5e-07, limit 1e-06" in x for x in lines)
     built_in = explain([], workload(3, 33), DEVICE, FAMILY)
     assert "  not measured" in built_in

@@ -138,6 +138,26 @@ def test_recycling_waits_to_be_asked(fake):
     assert fake.generation == 2
 
 
+def test_a_program_that_is_resident_is_not_built_again(fake):
+    for _ in range(9):
+        fake.build("p", "x")
+    assert not fake.recycle_if_due()
+    for _ in range(2):
+        fake.drop(programs=["p"])
+        fake.build("p", "x")
+    assert fake.recycle_if_due()
+
+
+def test_half_an_answer_is_a_lost_worker(fake):
+    fake.build("p", "x")
+    fake.put("a", b"abcd")
+    for ask in (lambda: fake.run("p", k("half")), lambda: fake.build("q", "half"), lambda: fake.get("a", 2, 4)):
+        fake.put("a", b"abcd")
+        with pytest.raises(RunnerLost, match="incomplete answer") as lost:
+            ask()
+        assert lost.value.verdict is Verdict.WORKER_LOST
+
+
 def test_a_runner_that_never_says_hello():
     with Supervisor((*FAKE, "exit 1")) as supervisor, pytest.raises(RunnerLost) as lost:
         supervisor.hello()

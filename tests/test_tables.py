@@ -1,5 +1,10 @@
 """harness/tables.py: numbers as people read them."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from harness import tables
@@ -42,3 +47,32 @@ def test_json_refuses_what_json_does_not_have() -> None:
     assert tables.json_text({"b": 1, "a": None}) == '{\n  "a": null,\n  "b": 1\n}'
     with pytest.raises(ValueError, match="Out of range float"):
         tables.json_text({"a": float("nan")})
+
+
+SAY = """
+import sys
+from harness.errors import KilnError
+from harness.tables import say
+try:
+    say("x" * 100_000)
+except KilnError as error:
+    print(error, file=sys.stderr)
+    raise SystemExit(1)
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_left_is_fine_and_a_full_disk_a_sentence(unbuffered: str) -> None:
+    command = [sys.executable, "-c", SAY]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    cwd = Path(__file__).parent.parent
+    pipe, writing = os.pipe()
+    os.close(pipe)
+    with open(writing, "wb") as closed:
+        done = subprocess.run(command, cwd=cwd, env=environment, stdout=closed, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, cwd=cwd, env=environment, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"the output cannot be written: No space left")
+    assert done.stderr.count(b"\n") == 1

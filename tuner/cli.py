@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 device not there, 130 interrupted
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import kernels
 from harness.devices import resolve
 from harness.errors import KilnError, UsageError
-from harness.tables import json_text
+from harness.tables import json_text, say
 from kernels import tuned
 from kernels.explain import explain
 from kernels.identity import identify
@@ -24,6 +25,7 @@ from tuner.run import tune
 from tuner.summary import rows, summary
 
 INTERRUPTED = 130
+LARGEST = 2**31 - 1  # kernels take sizes as 32-bit integers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,9 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("kiln: interrupted; every finished trial is kept, the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # `| head` has seen enough
-        sys.stderr.close()
-        return 0
     return 0
 
 
@@ -57,9 +56,8 @@ def _tune(words: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print the final table as JSON on stdout")
     args = parser.parse_args(words)
     request = from_arguments(args)
-    say = _to_stderr if args.json else print
-    decided = tune(request, say)
-    print(json_text(rows(decided)) if args.json else summary(decided))
+    decided = tune(request, _to_stderr if args.json else say)
+    say(json_text(rows(decided)) if args.json else summary(decided))
 
 
 def _to_stderr(text: str) -> None:
@@ -107,16 +105,19 @@ def _explain(words: Sequence[str]) -> None:
         lines = explain([config], workload, facts, family, predicted=args.predicted)
     except ValueError as error:
         raise KilnError(str(error)) from error
-    print(json_text(lines) if args.json else "\n".join(lines))
+    say(json_text(lines) if args.json else "\n".join(lines))
 
 
 def _dims(words: Sequence[str], wanted: Sequence[str]) -> dict[str, int]:
     """Sizes given as DIM=N. Raises UsageError naming what is wrong."""
-    found = {}
+    found: dict[str, int] = {}
     for word in words:
         name, _, value = word.partition("=")
-        if name not in wanted or not value.isdigit() or int(value) < 1:
-            raise UsageError(f'"{word}" is no size; give {", ".join(f"{dim}=N" for dim in wanted)} with N at least 1')
+        if name not in wanted or not re.fullmatch(r"0*[1-9][0-9]{0,9}", value) or int(value) > LARGEST:
+            sizes = ", ".join(f"{dim}=N" for dim in wanted)
+            raise UsageError(f'"{word[:40]}" is no size; give {sizes} with N from 1 to {LARGEST}')
+        if name in found:
+            raise UsageError(f"{name} is given twice")
         found[name] = int(value)
     if missing := [dim for dim in wanted if dim not in found]:
         raise UsageError(f"{missing[0]} is missing; give {', '.join(f'{dim}=N' for dim in wanted)}")

@@ -173,7 +173,8 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
 def _wall_gaps(records: Sequence[Record], decided: Sequence[Decision]) -> dict[str, float]:
     """Per entry, by what fraction its share of a batch without profiling exceeded its event time."""
     ids = {decision.workload.key: _id(decision.workload) for decision in decided}
-    notes = [r for r in records if r["kind"] == "note" and r["text"] == "wall" and r["workload"] in ids]
+    since = max(place for place, record in enumerate(records) if record["kind"] == "study")
+    notes = [r for r in records[since:] if r["kind"] == "note" and r["text"] == "wall" and r["workload"] in ids]
     return {ids[note["workload"]]: round(note["gap"], 4) for note in notes}
 
 

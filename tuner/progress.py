@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from types import TracebackType
 
@@ -13,7 +14,7 @@ from tuner.search import Outcome, Trial
 
 
 class Progress:
-    """A tqdm bar over the search's seconds. Silent when stderr is no terminal, apart from one line a workload."""
+    """A tqdm bar over the search's seconds. Where stderr is no terminal, one line a workload takes its place."""
 
     def __init__(self, seconds: float, resumed: int) -> None:
         self._bar = tqdm(
@@ -35,6 +36,8 @@ class Progress:
 
     def workload(self, label: str) -> None:
         """Say which workload is being searched."""
+        if self._bar.disable:
+            print(f"searching: {label}", file=sys.stderr, flush=True)
         self._bar.set_description_str(label[:32].ljust(32))
 
     def trial(self, trial: Trial, outcome: Outcome, limit_ns: float, seconds: float) -> None:
@@ -51,7 +54,3 @@ class Progress:
         spent = min(seconds, self._seconds)  # the last trial may overrun; a bar beyond its end would draw no more
         self._bar.update(spent - self._spent)
         self._spent = spent
-
-    def say(self, text: str) -> None:
-        """Print a line without tearing the bar."""
-        tqdm.write(text)

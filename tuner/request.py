@@ -80,6 +80,8 @@ def from_arguments(args: argparse.Namespace) -> Request:
         raise UsageError("--kernels and --weights each need at least one name")
     if not (math.isfinite(args.seconds) and args.seconds > 0):
         raise UsageError(f"--seconds must be a positive number, not {args.seconds}")
+    if args.seed < 0:
+        raise UsageError(f"--seed must be at least 0, not {args.seed}")
     if args.out is not None and (args.out.is_dir() or args.out.suffix != ".json"):
         raise UsageError(f"--out must name a .json file, not {args.out}")
     return Request(

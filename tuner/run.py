@@ -23,7 +23,7 @@ from kernels import tuned
 from kernels.identity import RAW
 from kernels.plan import Planned, plan
 from kernels.space import Space
-from kernels.spec import Config, Measurement, Verdict, Workload
+from kernels.spec import Config, Measurement, Tolerance, Verdict, Workload
 from tuner.choose import Searched, choose_layouts
 from tuner.export import Decision, decisions, final_record, latest_study, tuned_config
 from tuner.finals import Finalist, Layout, finalists
@@ -34,7 +34,7 @@ from tuner.search import Outcome, Stop, Trial, first_tries, search
 LEAST_SHARE = 0.03  # of the search time: a workload that hardly counts is still tuned beyond its default
 FINALS_SHARE = 0.2  # of --seconds that the finals may take on top
 TRIAL_BUDGET_S = 0.25  # of sampling in the search; finals decide, so a search need not be precise
-PATIENCE_NS = 1.5  # times the incumbent: a candidate above is abandoned after its first samples
+ABANDON_ABOVE = 1.5  # times the incumbent: a slower candidate is given up after its first samples
 
 
 @dataclass
@@ -115,13 +115,10 @@ def _plan(request: Request, say: Callable[[str], None]) -> list[Planned]:
 def _greet(journal: Journal, device: DeviceChoice, say: Callable[[str], None]) -> None:
     name = f"{device.description['name']} ({device.description['platform_name']})"
     say(f"tuning for {device.slug}: {name}")
-    finished = sum(1 for _ in journal.of_kind("trial"))
-    if finished:
-        say(f"resuming {journal.path}: {finished} finished trials there are not repeated")
     if journal.damaged:
         say(f"line {', '.join(map(str, journal.damaged))} of the journal was torn and is passed over")
     if journal.lost:
-        crashed = f"{len(journal.lost)} candidate(s) were running when an earlier run ended"
+        crashed = f"{len(journal.lost)} candidate(s) were running when the machine went down"
         say(f"{crashed}: they count as crashed; --retry-crashed tries them again")
 
 
@@ -133,6 +130,7 @@ class _Run:
     ) -> None:
         self._request, self._device, self._journal, self._meter, self._say = request, device, journal, meter, say
         self._jobs: list[Job] = []
+        self._resumed = 0  # trials of these jobs that the journal had already
         self._probe: ProbeResult | None = None
 
     def prepare(self, supervisor: Supervisor, planned: Sequence[Planned]) -> None:
@@ -162,6 +160,11 @@ class _Run:
             self._jobs.append(Job(item, space, default, least.ns))
         if not self._jobs:
             raise KilnError(f"{self._device.slug} can run none of the planned workloads; see the notes above")
+        if found_before := sum(1 for _ in self._journal.of_kind("trial")):
+            self._resumed = sum(len(self._known(job)) for job in self._jobs)
+            others = found_before - self._resumed
+            text = f"resuming {self._journal.path}: {self._resumed} finished trials there are not repeated"
+            self._say(text + (f"; {others} others are of no use to this run" if others > 0 else ""))
 
     def _probed(self) -> ProbeResult | None:
         """The probe of an earlier run of this study on this device and driver, or None.
@@ -181,7 +184,7 @@ class _Run:
     def search(self) -> None:
         """Search every workload for its share of the time, the heaviest first; what one finds seeds the next."""
         shares = [max(job.planned.share, LEAST_SHARE) for job in self._jobs]
-        with Progress(self._request.seconds, sum(1 for _ in self._journal.of_kind("trial"))) as progress:
+        with Progress(self._request.seconds, self._resumed) as progress:
             spent = 0.0
             for place, job in enumerate(self._jobs):
                 # What earlier workloads left unused goes to the later ones.
@@ -222,7 +225,7 @@ class _Run:
         key = self._key(candidate)
         self._journal.begin(key, candidate)
         try:
-            bound = None if best_ns is None else PATIENCE_NS * best_ns
+            bound = None if best_ns is None else ABANDON_ABOVE * best_ns
             measurement = self._meter.measure(candidate, budget_s=TRIAL_BUDGET_S, abort_above_ns=bound)
         except BaseException:  # Ctrl-C, a full disk or a mistake of ours: none of them is the candidate's fault
             self._journal.interrupted(key)
@@ -243,7 +246,7 @@ class _Run:
         return list(found.values())
 
     def _neighbours(self, job: Job) -> list[list[Trial]]:
-        """What related workloads found, the nearest first: same sizes in another format, then the same format."""
+        """What related workloads found, the nearest first: the same format by size, then the others."""
 
         def distance(other: Job) -> tuple[bool, float]:
             same_format = other.workload.weights == job.workload.weights
@@ -301,18 +304,30 @@ class _Run:
                 self._say(f"note: {contestant.candidate} left the finals: {verdict} {log[:200]}".rstrip())
         if not ok or ok[0].candidate != chosen[0]:
             raise KilnError(f"the default of {job.workload.key} did not survive the finals; see the note above")
-        family, case = job.space.family, self._meter.bench.cases.case(job.space.family, job.workload)
-        least = limit(family.cost(job.workload), contest.rates, job.workload.dtypes.compute)
+        least = limit(job.space.family.cost(job.workload), contest.rates, job.workload.dtypes.compute)
         facts = {
             "limit": {"ns": least.ns, "limited_by": least.limited_by},
             "rounds": contest.rounds,
-            "tolerance": asdict(case.tolerance),
+            "tolerance": asdict(self._allowed([c.candidate for c in ok])),
             "conditions": dict(ok[0].measurement.conditions),
             "anchors_ns": {name: [round(ns) for ns in times] for name, times in contest.anchors_ns.items()},
         }
         finalists = [Finalist(c.candidate, c.measurement.samples_ns) for c in ok]
         errors = {c.candidate: c.measurement.errors for c in ok if c.measurement.errors}
         self._journal.final(**final_record(job.planned.count_per_token, finalists, errors, facts))
+
+    def _allowed(self, candidates: Sequence[Candidate]) -> Tolerance:
+        """The largest errors allowed on any shape that these were checked on: theirs are the worst over all of them.
+
+        The limits differ from shape to shape; an error that is right on one output of 64 products can be beyond what
+        thousands of outputs of 6912 products may have.
+        """
+        sheet, shapes = self._device.sheet, set()
+        for candidate in candidates:
+            awkward = candidate.family.awkward(candidate.workload)
+            shapes |= {candidate, *(other for other in (candidate.at(w, sheet) for w in awkward) if other)}
+        found = [self._meter.bench.cases.case(shape.family, shape.workload).tolerance for shape in shapes]
+        return Tolerance(max(most.nmse for most in found), max(most.max_scaled for most in found))
 
     def deployment(self) -> None:
         """Time every winner as an engine runs it, on a queue without profiling, and write the gap down."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import kernels
 from harness.probe import broken
 from harness.tables import gigabytes_per_second, percent_text, table, time_text
-from harness.timing import Ratio
 from kernels.spec import Workload
 from tuner.export import Decision
 
-HEADERS = ("workload", "weights", "default", "tuned", "speed-up", "GB/s", "% of limit", "limited by", "winner")
+HEADERS = ("workload", "weights", "default", "tuned", "speed-up", "GB/s", "% of limit", "winner")
+NAME_WIDTH, WINNER_WIDTH = 30, 17  # columns; the table then fits a terminal of 120, and what is longer goes on below
 
 
 def rows(decided: Sequence[Decision]) -> list[dict[str, Any]]:
@@ -47,20 +48,19 @@ def summary(decided: Sequence[Decision]) -> str:
     records = rows(decided)
     body = [
         (
-            _name(decision.workload),
+            _folded(_name(decision.workload), NAME_WIDTH),
             record["weights"],
             time_text(record["default_ns"]),
             time_text(record["tuned_ns"]),
-            _speedup(decision.winner.speedup),
+            _speedup(decision),
             gigabytes_per_second(record["gb_per_s"]).removesuffix(" GB/s"),
-            percent_text(record["percent_of_limit"]).removesuffix(" %"),
-            record["limited_by"],
-            record["winner"],
+            f"{percent_text(record['percent_of_limit']).removesuffix(' %')} {record['limited_by']}",
+            _folded(_winner(decision), WINNER_WIDTH),
         )
         for decision, record in zip(decided, records, strict=True)
     ]
     remarks = [
-        f"{_name(decision.workload)}: {sentence}"
+        f"{_name(decision.workload)} {decision.workload.weights or ''}".strip() + f": {sentence}"
         for decision, record in zip(decided, records, strict=True)
         if (sentence := broken(record["percent_of_limit"]))
     ]
@@ -72,6 +72,25 @@ def _name(workload: Workload) -> str:
     return f"{workload.label} {sizes}".strip()
 
 
-def _speedup(ratio: Ratio) -> str:
+def _folded(text: str, width: int) -> str:
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _speedup(decision: Decision) -> str:
+    ratio = decision.winner.speedup
+    if decision.winner.finalist is decision.final.default:
+        return f"{ratio.ratio:.2f}×"  # of itself: there is no interval
     low, high = ratio.interval
     return f"{ratio.ratio:.2f}× [{low:.2f}, {high:.2f}]"
+
+
+def _winner(decision: Decision) -> str:
+    """The winner by what sets it apart: from the family's default, or from its own variant's where that is another."""
+    winner, default = decision.winner.finalist.candidate, decision.final.default.candidate
+    if winner == default:
+        return "the default"
+    same = winner.variant is default.variant
+    usual = default.config if same else winner.variant.config()
+    words = [f"{name}={value}" for name, value in winner.config.items() if usual[name] != value]
+    words += ["local=driver"] if winner.driver_local else []
+    return " ".join(words if same else [winner.variant.name, *words])

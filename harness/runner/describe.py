@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def describe(device: cl.Device) -> dict[str, Any]:
         "max_mem_alloc_size": device.max_mem_alloc_size,
         "global_mem_size": device.global_mem_size,
         "global_mem_cache_size": device.global_mem_cache_size,
-        "last_level_cache_bytes": _cpu_cache_bytes() if _type(device) == "cpu" else 0,
+        "last_level_cache_bytes": cpu_cache_bytes() if _type(device) == "cpu" else 0,
         "compute_units": device.max_compute_units,
         "max_clock_mhz": device.max_clock_frequency,
         "image2d_max_width": device.image2d_max_width if images else 0,
@@ -62,13 +63,22 @@ def _type(device: cl.Device) -> str:
     return "other"
 
 
-def _cpu_cache_bytes() -> int:
-    """The largest cache of the first core by Linux, since Intel's runtime reports the second level. 0 = unknown."""
-    sizes = [0]
-    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        if match := re.fullmatch(r"(\d+)([KMG]?)\s*", file.read_text()):
-            sizes.append(int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]])
-    return max(sizes)
+def cpu_cache_bytes(cpus: Path = Path("/sys/devices/system/cpu")) -> int:
+    """The last-level caches by Linux, since Intel's runtime reports the second level. 0 = unknown.
+
+    All that this process may use count: each chiplet of a large EPYC has its own, and a kernel's work is on them all.
+    """
+    found: dict[tuple[int, str], int] = {}  # (level, the cores that share it) → bytes
+    for cpu in os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ():
+        for index in (cpus / f"cpu{cpu}" / "cache").glob("index*"):
+            try:
+                level, shared, size = ((index / name).read_text() for name in ("level", "shared_cpu_list", "size"))
+            except OSError:  # a virtual machine tells what it likes
+                continue
+            if match := re.fullmatch(r"(\d+)([KMG]?)\s*", size):
+                found[int(level), shared] = int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]]
+    last = max((level for level, _ in found), default=0)
+    return sum(size for (level, _), size in found.items() if level == last)
 
 
 def _subgroup_sizes(device: cl.Device, extensions: list[str]) -> list[int]:

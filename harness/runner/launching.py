@@ -69,6 +69,8 @@ def bind(
 
 def _make(context: cl.Context, arg: Mapping[str, Any], resident: Resident, turn: int) -> Any:
     if "i32" in arg:
+        if not -(1 << 31) <= arg["i32"] < 1 << 31:  # NumPy 1 would wrap it around
+            raise RequestError(Kind.BAD_REQUEST, f"{arg['i32']} is no 32-bit integer")
         return np.int32(arg["i32"])
     if "f32" in arg:
         return np.float32(arg["f32"])

@@ -40,11 +40,11 @@ class Device:
         """The protocol's operations by name."""
         return {
             "hello": self.hello,
-            "put": _on_error(Kind.BAD_REQUEST)(self.put),
+            "put": _on_error(Kind.INTERNAL)(self.put),
             "drop": self.drop,
             "build": _on_error(Kind.BUILD_FAILED)(self.build),
             "run": _on_error(Kind.LAUNCH_FAILED)(self.run),
-            "get": _on_error(Kind.BAD_REQUEST)(self.get),
+            "get": _on_error(Kind.INTERNAL)(self.get),
             "sensors": lambda frame, blobs: (sensors.read(), []),
             "bye": lambda frame, blobs: ({}, []),
         }
@@ -211,7 +211,8 @@ def _on_error(kind: Kind) -> Callable[[Handler], Handler]:
                 cannot = error.code in _CANNOT
                 what = Kind.OUT_OF_RESOURCES if full else Kind.UNSUPPORTED if cannot else kind
                 # What fails after it was enqueued (a bad access on a GPU) poisons the context and all it holds.
-                fatal = error.routine in ("clFinish", "clGetEventProfilingInfo")
+                # So does whatever makes a plain copy fail.
+                fatal = what is Kind.INTERNAL or error.routine in ("clFinish", "clGetEventProfilingInfo")
                 raise RequestError(what, str(error), fatal) from error
 
         return handle

@@ -74,7 +74,7 @@ class EntryStats:
     median_ns: float
     interval_ns: tuple[float, float]  # bootstrap 95 % of the median
     default_ns: float | None  # the family's default configuration, measured interleaved
-    driver_local_ns: float | None  # the same configuration with the driver's own work-group size
+    driver_local_ns: float | None  # the default with the driver's own work-group size, where that is right
     percent_of_limit: float | None
     limited_by: str | None  # "bandwidth", "arithmetic", "latency"
 
@@ -99,7 +99,7 @@ class ProvenOn:
 
 @dataclass(frozen=True)
 class Verification:
-    """How far the results were from the float64 reference, worst over the shapes, and how far they may be."""
+    """How far the results were from the float64 reference, and how far they may be, each the most of all shapes."""
 
     metric: str  # "nmse", "max_scaled"
     value: float
