@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from math import prod
@@ -32,6 +33,7 @@ DEVICE_BYTES = 1 << 30  # kept resident: on a CPU device it is the host's memory
 # that reports none at all.
 UNTOLD_CACHE_BYTES = 64 << 20
 MAX_SAMPLES = 400
+KEPT_PROGRAMS = 48  # left resident for other sizes: some megabytes each on a CPU
 _FIRST_SAMPLES = 3  # decide whether to abandon
 _ABANDON_AT_ONCE = 3.0  # a first sample this many times above the bound needs no second opinion
 _WARM_UP_NS = 50e6
@@ -76,6 +78,7 @@ class Meter:
     def __init__(self, supervisor: Supervisor, sheet: DeviceSheet) -> None:
         store = BufferStore(supervisor, DEVICE_BYTES)
         self.bench = Bench(supervisor, sheet, store, CaseStore())
+        self._kept: OrderedDict[str, None] = OrderedDict()  # programs left resident, the oldest first
 
     # ------------------------------------------------------------ one candidate
 
@@ -213,9 +216,17 @@ class Meter:
             self.bench.supervisor.drop(bufs=lane.bound.buffers)
 
     def release(self, candidate: Candidate) -> None:
-        """Drop a candidate's program. A runner that dies of that is replaced at the next call."""
-        with contextlib.suppress(Refused, RunnerLost):
-            self.bench.supervisor.drop(programs=[candidate.program])
+        """Let go of a candidate's program, and drop the oldest one beyond KEPT_PROGRAMS.
+
+        The same build serves other sizes of its format, which are searched next; compiling is most of a trial on a
+        CPU. A runner that dies of dropping is replaced at the next call.
+        """
+        self._kept[candidate.program] = None
+        self._kept.move_to_end(candidate.program)
+        if len(self._kept) > KEPT_PROGRAMS:
+            oldest, _ = self._kept.popitem(last=False)
+            with contextlib.suppress(Refused, RunnerLost):
+                self.bench.supervisor.drop(programs=[oldest])
 
     def failed(self, failure: Refused | RunnerLost) -> Measurement:
         """The verdict of a failure. Raises KilnError for a runner that does not start."""

@@ -174,7 +174,7 @@ def _candidates(section: KernelSection, workload: Workload, level: Level) -> Ite
             if distance <= MAX_DISTANCE:
                 order.append((entry, f"nearest bucket {_bucket_text(bucket)}, a factor {2**distance:.3g} off"))
     default = by_id[section.default]
-    if default.match == match:
+    if default.match == match and (default.bucket is None or _same_regime(default.bucket, workload.dims)):
         order.append((default, "the document's default"))
     seen: set[str] = set()
     for entry, how in order:
@@ -189,11 +189,16 @@ def _distance(bucket: Bucket, workload: Workload) -> float:
     return sum(interval_distance(interval, workload.dims[dim]) for dim, interval in bucket.items())
 
 
+def row_regime(rows: int) -> Interval:
+    """The row counts among which a configuration may be borrowed: 1, 2 to 16, 17 and more."""
+    return next(r for r in _REGIMES if r[1] is None or rows <= r[1])
+
+
 def _same_regime(bucket: Bucket, dims: Dims) -> bool:
     if "M" not in bucket:
         return True
     low, high = bucket["M"]
-    first, last = next(r for r in _REGIMES if r[1] is None or dims["M"] <= r[1])
+    first, last = row_regime(dims["M"])
     return (last is None or low <= last) and (high is None or first <= high)
 
 

@@ -18,7 +18,7 @@ def searched(n: int, calls: float, *trials: Trial) -> Searched:
 
 
 def chosen(*items: Searched) -> str:
-    ((_, layout),) = choose_layouts(FAMILY, items).items()
+    ((_, layout),) = choose_layouts({FAMILY.name: FAMILY}, items).items()
     return dict(layout)["x"]
 
 

@@ -28,19 +28,27 @@ def layouts_of(family: Family, config: Config, workload: Workload) -> tuple[tupl
     return tuple(sorted(family.variant(config["variant"]).layouts(config, workload).items()))
 
 
+GroupKey = tuple[str, str | None, str]  # family, weights, dtype policy: what shares one layout
+
+
+def group_key(workload: Workload) -> GroupKey:
+    """Workloads with one key read their weights in one layout."""
+    return workload.family, workload.weights, str(workload.dtypes)
+
+
 def choose_layouts(
-    family: Family, searched: Sequence[Searched]
-) -> dict[tuple[str | None, str], tuple[tuple[str, str], ...]]:
-    """Per (weights, dtype policy), the layout with the least total time, weighted as the model spends it.
+    families: Mapping[str, Family], searched: Sequence[Searched]
+) -> dict[GroupKey, tuple[tuple[str, str], ...]]:
+    """Per group of workloads, the layout with the least total time, weighted as the model spends it.
 
     A weight is packed once and every kernel reads that copy, so the layout cannot be chosen per workload. Only layouts
     in which each workload is at least as fast as the family's default may win, so that tuning never slows one down;
     the default's own layout always qualifies where the default ran. Raises ValueError where nothing was measured.
     """
-    groups: dict[tuple[str | None, str], list[Searched]] = {}
+    groups: dict[GroupKey, list[Searched]] = {}
     for item in searched:
-        groups.setdefault((item.workload.weights, str(item.workload.dtypes)), []).append(item)
-    return {key: _best_layout(family, group) for key, group in groups.items()}
+        groups.setdefault(group_key(item.workload), []).append(item)
+    return {key: _best_layout(families[key[0]], group) for key, group in groups.items()}
 
 
 def _best_layout(family: Family, group: Sequence[Searched]) -> tuple[tuple[str, str], ...]:

@@ -6,7 +6,7 @@ A study's `final` records hold the paired samples of every finalist; the decisio
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,19 +17,21 @@ from harness.errors import KilnError
 from harness.timing import stats
 from kernels.entry import make_entry
 from kernels.identity import identify
-from kernels.spec import DeviceSheet, DTypes, Errors, Workload
+from kernels.select import row_regime
+from kernels.spec import DeviceSheet, DTypes, Errors, Family, Workload
 from kernels.tuned import (
     Bucket,
     DeviceFacts,
     Entry,
     EntryStats,
+    Interval,
     KernelSection,
     ProvenOn,
     Route,
     TunedConfig,
     Verification,
 )
-from tuner.choose import boxes
+from tuner.choose import GroupKey, boxes, group_key
 from tuner.finals import Final, Finalist, Winner, decide
 
 Record = Mapping[str, Any]
@@ -118,16 +120,18 @@ def latest_study(records: Sequence[Record]) -> tuple[Record, list[Record]]:
 def decisions(finals: Sequence[Record], sheet: DeviceSheet) -> tuple[list[Decision], dict[Candidate, Errors]]:
     """Who won, per workload in the journal's order, and the errors that every finalist was checked with."""
     errors: dict[Candidate, Errors] = {}
-    groups: dict[tuple[str, str | None, str], list[tuple[int, Workload, Final]]] = {}
+    groups: dict[GroupKey, list[tuple[int, Workload, Final]]] = {}
     for place, record in enumerate(finals):
         final, found = _final_of(record)
         errors |= found
         workload = final.default.candidate.workload
-        key = (workload.family, workload.weights, str(workload.dtypes))
-        groups.setdefault(key, []).append((place, workload, final))
+        groups.setdefault(group_key(workload), []).append((place, workload, final))
     decided: dict[int, Decision] = {}
     for group in groups.values():
-        _, winners = decide([final for _, _, final in group], sheet)
+        try:
+            _, winners = decide([final for _, _, final in group], sheet)
+        except ValueError as error:
+            raise KilnError(str(error)) from error
         for (place, workload, final), winner in zip(group, winners, strict=True):
             decided[place] = Decision(workload, final, winner)
     return [decided[place] for place in sorted(decided)], errors
@@ -155,7 +159,7 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
             "clock": "device time from event profiling, first start to last end",
             "statistic": "median over interleaved rounds, bootstrap 95 % interval",
             "weights": "cold: copies rotate through more than the last-level cache",
-            "conditions": finals[-1]["facts"].get("conditions", {}),
+            "conditions": _conditions([record["facts"]["conditions"] for record in finals]),
             "probe": study["rates"],
             "wall_gap": _wall_gaps(records, decided),
         },
@@ -163,7 +167,7 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
             "generator": f"kiln-workbench {version}",
             "request": study["request"],
             "started": study["started"],
-            "verdicts": dict(sorted(_verdicts(records).items())),
+            "verdicts": dict(sorted(_verdicts(records, {d.workload.key for d in decided}).items())),
         },
         ops={"matmul": routes} if routes else {},
         kernels=sections,
@@ -178,20 +182,37 @@ def _wall_gaps(records: Sequence[Record], decided: Sequence[Decision]) -> dict[s
     return {ids[note["workload"]]: round(note["gap"], 4) for note in notes}
 
 
-def _verdicts(records: Sequence[Record]) -> Counter[str]:
-    return Counter(r["measurement"]["verdict"] for r in records if r["kind"] == "trial")
+def _conditions(all_of: Sequence[Record]) -> dict[str, Any]:
+    """Conditions of all finals together: what was alike as it is, numbers that differed as [least, most]."""
+    found: dict[str, Any] = {}
+    for name in all_of[0]:
+        values = [conditions.get(name) for conditions in all_of]
+        numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+        if all(value == values[0] for value in values):
+            found[name] = values[0]
+        elif len(numbers) == len(values):
+            found[name] = [min(numbers), max(numbers)]
+        else:
+            found[name] = list(dict.fromkeys(map(str, values)))
+    return found
+
+
+def _verdicts(records: Sequence[Record], workloads: Collection[str]) -> Counter[str]:
+    """How the trials of these workloads ended, those of earlier runs of the study included."""
+    mine = (r for r in records if r["kind"] == "trial" and r["workload"] in workloads)
+    return Counter(record["measurement"]["verdict"] for record in mine)
 
 
 def _entries(
     decided: Sequence[Decision], errors: Mapping[Candidate, Errors], sheet: DeviceSheet, device: DeviceFacts
 ) -> list[Entry]:
-    by_match: dict[tuple[str | None, str], list[Decision]] = {}
+    by_match: dict[GroupKey, list[Decision]] = {}
     for decision in decided:
-        by_match.setdefault((decision.workload.weights, str(decision.workload.dtypes)), []).append(decision)
+        by_match.setdefault(group_key(decision.workload), []).append(decision)
     entries, spare = [], []
     for group in by_match.values():
         family = kernels.families()[group[0].workload.family]
-        cuts = boxes([d.workload.dims for d in group], family.bounds)
+        cuts = boxes([d.workload.dims for d in group], _bounds(family, [d.workload for d in group]))
         for decision, bucket in zip(group, cuts, strict=True):
             name = _id(decision.workload)
             others = [f for f in decision.winner.ranking if f is not decision.winner.finalist][:ALTERNATES]
@@ -200,6 +221,21 @@ def _entries(
             entries.append(replace(best, alternates=tuple(entry.id for entry in more)))
             spare += more
     return entries + spare
+
+
+def _bounds(family: Family, tuned_at: Sequence[Workload]) -> dict[str, Interval]:
+    """What entries tuned at these sizes may serve: the family's range, rows only as far as their regime reaches.
+
+    A configuration that won with one row is right with sixteen, but up to 1.6 times slower than the untuned default
+    (16384×2048, int4/g128, PoCL on Zen 5).
+    """
+    bounds = dict(family.bounds)
+    if "M" in family.dims:
+        rows = [workload.dims["M"] for workload in tuned_at]
+        low, (_, high) = row_regime(min(rows))[0], row_regime(max(rows))
+        most = bounds.get("M", (1, None))[1]
+        bounds["M"] = (low, high if most is None else most if high is None else min(high, most))
+    return bounds
 
 
 def _id(workload: Workload) -> str:

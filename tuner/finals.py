@@ -86,7 +86,7 @@ def decide(finals: Sequence[Final], sheet: DeviceSheet) -> tuple[Layout, list[Wi
     """One layout for all these workloads and the winner of each in it.
 
     Of the layouts that every workload has finalists in, those count in which no workload's best is slower than its
-    default; the default's layout always does. The least total time wins. Raises ValueError for no finals.
+    default; the default's layout always does. The least total time wins. Raises ValueError where nothing is left.
     """
     if not finals:
         raise ValueError("nothing reached the finals")
@@ -95,6 +95,8 @@ def decide(finals: Sequence[Final], sheet: DeviceSheet) -> tuple[Layout, list[Wi
         best = [min(f.median_ns for f in final.finalists if f.layout == layout) for final in finals]
         if all(ns <= final.default.median_ns for ns, final in zip(best, finals, strict=True)):
             totals[layout] = sum(final.calls * ns for ns, final in zip(best, finals, strict=True))
+    if not totals:
+        raise ValueError("no layout has finalists in every workload; give the search more time")
     layout = min(totals, key=lambda name: (totals[name], name))
     return layout, [_winner(final, layout, sheet) for final in finals]
 

@@ -10,23 +10,25 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 
+import numpy as np
+
 import kernels
 from harness.candidate import Candidate
-from harness.contest import compete
+from harness.contest import Contest, compete
 from harness.devices import DeviceChoice, resolve
 from harness.errors import KilnError
 from harness.journal import PROTOCOL, Journal, trial_key
 from harness.measure import Meter
-from harness.probe import ProbeResult, limit, probe
+from harness.probe import Limit, ProbeResult, limit, probe
 from harness.supervisor import Supervisor
 from kernels import tuned
 from kernels.identity import RAW
 from kernels.plan import Planned, plan
 from kernels.space import Space
 from kernels.spec import Config, Measurement, Tolerance, Verdict, Workload
-from tuner.choose import Searched, choose_layouts
+from tuner.choose import Searched, choose_layouts, group_key
 from tuner.export import Decision, decisions, final_record, latest_study, tuned_config
-from tuner.finals import Finalist, Layout, finalists
+from tuner.finals import Finalist, finalists
 from tuner.progress import Progress
 from tuner.request import Request
 from tuner.search import Outcome, Stop, Trial, first_tries, search
@@ -262,16 +264,13 @@ class _Run:
         """Measure every workload's best again, interleaved, and write the samples down."""
         searched = [self._searched(job) for job in self._jobs]
         try:
-            layouts: dict[tuple[str | None, str], Layout] = {}
-            for name in dict.fromkeys(job.space.family.name for job in self._jobs):
-                family = kernels.families()[name]
-                layouts |= choose_layouts(family, [s for s in searched if s.workload.family == name])
+            layouts = choose_layouts(kernels.families(), searched)
         except ValueError as error:
             raise KilnError(str(error)) from error
         budget_s = FINALS_SHARE * self._request.seconds / len(self._jobs)
         for job, item in zip(self._jobs, searched, strict=True):
             self._say(f"finals: {job.workload.label} {job.workload.weights or ''}")
-            layout = layouts[job.workload.weights, str(job.workload.dtypes)]
+            layout = layouts[group_key(job.workload)]
             chosen = finalists(item, layout, lambda trial, job=job: self._candidate(job, trial.config))  # type: ignore[misc]
             self._final(job, chosen, budget_s)
 
@@ -306,7 +305,7 @@ class _Run:
             raise KilnError(f"the default of {job.workload.key} did not survive the finals; see the note above")
         least = limit(job.space.family.cost(job.workload), contest.rates, job.workload.dtypes.compute)
         facts = {
-            "limit": {"ns": least.ns, "limited_by": least.limited_by},
+            "limit": {"ns": least.ns, "limited_by": least.limited_by, "rounds_ns": _limits(least, contest)},
             "rounds": contest.rounds,
             "tolerance": asdict(self._allowed([c.candidate for c in ok])),
             "conditions": dict(ok[0].measurement.conditions),
@@ -341,3 +340,9 @@ class _Run:
             self._journal.note(
                 "wall", workload=decision.workload.key, event_ns=wall.event_ns, wall_ns=wall.wall_ns, gap=wall.gap
             )
+
+
+def _limits(least: Limit, contest: Contest) -> list[int]:
+    """The limit as each round's anchor saw it, so that percentages have an interval; [] without such an anchor."""
+    anchor = contest.anchors_ns.get({"bandwidth": "read", "arithmetic": "madd"}.get(least.limited_by, ""), ())
+    return [round(least.ns * ns / float(np.median(anchor))) for ns in anchor]
