@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -47,19 +48,19 @@ def distance(got: np.ndarray, expected: np.ndarray) -> Distance:
 
 
 def check(bench: Bench, candidate: Candidate) -> Errors | Measurement:
-    """The worst errors over all shapes, or the failure. The program must be built; its own shape comes last.
+    """The errors over all shapes, or the failure. The program must be built; its own shape comes last.
 
     Shapes that a rule of the variant excludes, or that need another build, are passed over.
     """
     awkward = (candidate.at(workload, bench.sheet) for workload in candidate.family.awkward(candidate.workload))
     shapes = [*(other for other in awkward if other and other.workload != candidate.workload), candidate]
-    nmse = max_scaled = 0.0
+    every: list[Errors] = []
     for shape in shapes:
         found = _check_shape(bench, shape)
         if isinstance(found, Measurement):
             return found
-        nmse, max_scaled = max(nmse, found.nmse), max(max_scaled, found.max_scaled)
-    return Errors(nmse, max_scaled, tuple(shape_text(shape.workload.dims) for shape in shapes))
+        every.append(found)
+    return reduce(Errors.and_also, every)
 
 
 def shape_text(dims: Dims) -> str:
@@ -112,7 +113,7 @@ def judge(
         if why := _excess(found, case.tolerance, content, expected):
             return _wrong(dims, f"{name}: {why}")
         nmse, max_scaled = max(nmse, found.nmse), max(max_scaled, found.max_scaled)
-    return Errors(nmse, max_scaled, (dims,))
+    return Errors(nmse, max_scaled, case.tolerance, (dims,))
 
 
 def _wrong(dims: str, why: str) -> Measurement:

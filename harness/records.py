@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import KilnError
-from kernels.spec import Errors, Measurement, Stats, Verdict
+from kernels.spec import Errors, Measurement, Stats, Tolerance, Verdict
 
 VERSION = 1  # of the records; a reader refuses newer ones
 
@@ -36,12 +36,18 @@ def from_json(record: Mapping[str, Any]) -> Measurement:
         log=record.get("log", ""),
         stats=Stats(stats["median_ns"], tuple(stats["interval_ns"]), stats["samples"]) if stats else None,
         samples_ns=tuple(float(sample) for sample in record.get("samples_ns", ())),
-        errors=Errors(errors["nmse"], errors["max_scaled"], tuple(errors["shapes"])) if errors else None,
+        errors=errors_of(errors) if errors else None,
         conditions=record.get("conditions", {}),
         build_ms=record.get("build_ms"),
         at_least_ns=record.get("at_least_ns"),
         kernel=record.get("kernel", {}),
     )
+
+
+def errors_of(record: Mapping[str, Any]) -> Errors:
+    """The errors that `asdict` wrote. Raises KeyError and TypeError for anything else."""
+    limits = Tolerance(record["limits"]["nmse"], record["limits"]["max_scaled"])
+    return Errors(record["nmse"], record["max_scaled"], limits, tuple(record["shapes"]))
 
 
 @dataclass(frozen=True)

@@ -367,11 +367,19 @@ class Stats:
 
 @dataclass(frozen=True)
 class Errors:
-    """Worst distance from the reference over the shapes checked."""
+    """Distance from the reference: of each metric, over the shapes checked, what came nearest to its shape's limit."""
 
     nmse: float
     max_scaled: float
+    limits: Tolerance  # of the shapes that those two were seen on; they differ from shape to shape
     shapes: tuple[str, ...]
+
+    def and_also(self, other: Errors) -> Errors:
+        """Both together."""
+        nmse = max((self, other), key=lambda e: e.nmse / e.limits.nmse)
+        largest = max((self, other), key=lambda e: e.max_scaled / e.limits.max_scaled)
+        limits = Tolerance(nmse.limits.nmse, largest.limits.max_scaled)
+        return Errors(nmse.nmse, largest.max_scaled, limits, self.shapes + other.shapes)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def test_distance_from_zeros() -> None:
 
 
 def test_the_reference_itself_is_right() -> None:
-    assert judged(EXPECTED) == Errors(0.0, 0.0, ("M=2 N=3",))
+    assert judged(EXPECTED) == Errors(0.0, 0.0, case().tolerance, ("M=2 N=3",))
 
 
 def test_a_wrong_element_is_named_with_metric_value_limit_and_place() -> None:
@@ -136,3 +136,10 @@ def test_a_right_candidate_passes_on_all_shapes(bench: Bench) -> None:
 )
 def test_each_bug_is_found_on_a_device(bench: Bench, bug: int, words: str) -> None:
     assert words in log_of(checked(bench, bug))
+
+
+def test_errors_of_several_shapes_keep_what_came_nearest_to_its_own_limit() -> None:
+    tiny = Errors(5e-4, 1e-3, Tolerance(1e-2, 1e-1), ("N=1",))
+    large = Errors(4e-4, 9e-4, Tolerance(1e-3, 1e-2), ("N=4096",))
+    both = tiny.and_also(large)
+    assert both == Errors(4e-4, 9e-4, Tolerance(1e-3, 1e-2), ("N=1", "N=4096"))

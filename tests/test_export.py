@@ -15,7 +15,7 @@ from kernels import tuned
 from kernels.explain import explain
 from kernels.select import Level, select
 from kernels.space import Space
-from kernels.spec import DTypes, Errors, Workload
+from kernels.spec import DTypes, Errors, Tolerance, Workload
 from tuner.export import final_record, latest_study, tuned_config, workload_of, workload_record
 from tuner.finals import Finalist
 
@@ -23,7 +23,6 @@ FAMILY = kernels.families()["gemv_decode"]
 DESCRIPTION: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "pocl-device.json").read_text())
 FACTS = {
     "limit": {"ns": 100_000.0, "limited_by": "bandwidth"},
-    "tolerance": {"nmse": 1e-6, "max_scaled": 1e-2},
     "conditions": {"cold": True},
 }
 
@@ -43,7 +42,7 @@ def final(
         Finalist(Candidate(FAMILY, job, default, driver_local=True), tuple(default_ns + 500 + i for i in range(9))),
         Finalist(Candidate(FAMILY, job, config), tuple(faster_ns + i for i in range(9))),
     ]
-    errors = {f.candidate: Errors(1e-8, 1e-4, ("M=1",)) for f in found}
+    errors = {f.candidate: Errors(1e-8, 1e-4, Tolerance(1e-6, 1e-2), ("M=1",)) for f in found}
     return {"kind": "final", **final_record(calls, found, errors, FACTS)}
 
 

@@ -14,14 +14,14 @@ from harness.candidate import Candidate
 from harness.errors import KilnError
 from harness.journal import Journal, trial_key
 from harness.records import from_json, read, to_json
-from kernels.spec import Errors, Measurement, Stats, Verdict
+from kernels.spec import Errors, Measurement, Stats, Tolerance, Verdict
 
 DEVICE = {"name": "toy", "driver_version": "1", "platform_name": "P", "max_clock_mhz": 3000}
 GOOD = Measurement(
     Verdict.OK,
     stats=Stats(100.0, (99.0, 101.0), 3),
     samples_ns=(99.0, 100.0, 101.0),
-    errors=Errors(1e-7, 1e-4, ("N=1",)),
+    errors=Errors(1e-7, 1e-4, Tolerance(1e-6, 1e-3), ("N=1",)),
     conditions={"clock_mhz": None, "why": {"clock_mhz": "no sensor"}},
     build_ms=12.5,
     kernel={"add": {"work_group": 64}},

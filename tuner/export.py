@@ -14,6 +14,7 @@ import kernels
 from harness.candidate import Candidate
 from harness.devices import sheet_from
 from harness.errors import KilnError
+from harness.records import errors_of
 from harness.timing import stats
 from kernels.entry import make_entry
 from kernels.identity import identify
@@ -95,7 +96,7 @@ def _final_of(record: Record) -> tuple[Final, dict[Candidate, Errors]]:
     for item in record["finalists"]:
         candidate = Candidate(family, workload, item["config"], item["driver_local"])
         found.append(Finalist(candidate, tuple(map(float, item["samples_ns"]))))
-        errors[candidate] = Errors(**{**item["errors"], "shapes": tuple(item["errors"]["shapes"])})
+        errors[candidate] = errors_of(item["errors"])
     local = next((f for f in found if f.candidate.driver_local), None)
     return Final(record["calls"], tuple(found), found[0], local, record["facts"]), errors
 
@@ -262,7 +263,7 @@ def _entry(
         sheet,
         id=name,
         bucket=bucket,
-        verification=_verification(errors[candidate], final.facts["tolerance"], candidate, sheet, device),
+        verification=_verification(errors[candidate], candidate, sheet, device),
         stats=EntryStats(
             median_ns=found.median_ns,
             interval_ns=found.interval_ns,
@@ -277,14 +278,13 @@ def _entry(
     return replace(entry, launches=candidate.schedule.launches, needs=replace(entry.needs, work_group=1))
 
 
-def _verification(
-    errors: Errors, tolerance: Mapping[str, float], candidate: Candidate, sheet: DeviceSheet, device: DeviceFacts
-) -> Verification:
+def _verification(errors: Errors, candidate: Candidate, sheet: DeviceSheet, device: DeviceFacts) -> Verification:
     """Reported by the metric that came nearer to its limit."""
     found = {"nmse": errors.nmse, "max_scaled": errors.max_scaled}
-    metric = max(found, key=lambda name: found[name] / tolerance[name])
+    limits = asdict(errors.limits)
+    metric = max(found, key=lambda name: found[name] / limits[name])
     native = candidate.workload.dtypes.compute == "fp16" and sheet.has("cl_khr_fp16")
     subgroups = any("subgroup" in extension for extension in candidate.variant.needs)
     width = max(sheet.subgroup_sizes) if subgroups and sheet.subgroup_sizes else None
     proven = ProvenOn(f"{device.vendor} {device.model}", "native" if native else "emulated", width)
-    return Verification(metric, found[metric], tolerance[metric], errors.shapes, proven)
+    return Verification(metric, found[metric], limits[metric], errors.shapes, proven)

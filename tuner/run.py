@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
@@ -25,7 +25,7 @@ from kernels import tuned
 from kernels.identity import RAW
 from kernels.plan import Planned, plan
 from kernels.space import Space
-from kernels.spec import Config, Measurement, Tolerance, Verdict, Workload
+from kernels.spec import Config, Measurement, Verdict, Workload
 from tuner.choose import Searched, choose_layouts, group_key
 from tuner.export import Decision, decisions, final_record, latest_study, tuned_config
 from tuner.finals import Finalist, finalists
@@ -307,26 +307,12 @@ class _Run:
         facts = {
             "limit": {"ns": least.ns, "limited_by": least.limited_by, "rounds_ns": _limits(least, contest)},
             "rounds": contest.rounds,
-            "tolerance": asdict(self._allowed([c.candidate for c in ok])),
             "conditions": dict(ok[0].measurement.conditions),
             "anchors_ns": {name: [round(ns) for ns in times] for name, times in contest.anchors_ns.items()},
         }
         finalists = [Finalist(c.candidate, c.measurement.samples_ns) for c in ok]
         errors = {c.candidate: c.measurement.errors for c in ok if c.measurement.errors}
         self._journal.final(**final_record(job.planned.count_per_token, finalists, errors, facts))
-
-    def _allowed(self, candidates: Sequence[Candidate]) -> Tolerance:
-        """The largest errors allowed on any shape that these were checked on: theirs are the worst over all of them.
-
-        The limits differ from shape to shape; an error that is right on one output of 64 products can be beyond what
-        thousands of outputs of 6912 products may have.
-        """
-        sheet, shapes = self._device.sheet, set()
-        for candidate in candidates:
-            awkward = candidate.family.awkward(candidate.workload)
-            shapes |= {candidate, *(other for other in (candidate.at(w, sheet) for w in awkward) if other)}
-        found = [self._meter.bench.cases.case(shape.family, shape.workload).tolerance for shape in shapes]
-        return Tolerance(max(most.nmse for most in found), max(most.max_scaled for most in found))
 
     def deployment(self) -> None:
         """Time every winner as an engine runs it, on a queue without profiling, and write the gap down."""

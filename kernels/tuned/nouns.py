@@ -99,7 +99,7 @@ class ProvenOn:
 
 @dataclass(frozen=True)
 class Verification:
-    """How far the results were from the float64 reference, and how far they may be, each the most of all shapes."""
+    """How far the results were from the float64 reference, and how far they may be, where the two came nearest."""
 
     metric: str  # "nmse", "max_scaled"
     value: float
