@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from harness.buffers import Blob
 from kernels.spec import Case, Family, Workload
 
-HOST_BYTES = 1 << 30  # Gemma's lm_head (262 MB of codes) in three layouts, and the rest of its shapes
+HOST_BYTES = 640 << 20  # Gemma's lm_head, 279 MB, as it was drawn and in one layout, and some of its other shapes
 SEED = 0  # one seed for all candidates of a workload: they answer the same question
 
 

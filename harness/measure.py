@@ -28,12 +28,11 @@ from kernels.spec import DeviceSheet, Measurement, Verdict
 CACHES = 4  # rotate through more than so many last-level caches
 COPY_BYTES = 1 << 30  # copies of one candidate's weights never take more
 MAX_COPIES = 1024  # binding an argument to more copies costs more than it tells about weights that small
-DEVICE_BYTES = 1 << 30  # kept resident: on a CPU device it is the host's memory too, and a run stays under 4 GiB
 # Taken for the last-level cache of a GPU where more is not reported (drivers tell L1 or nothing), and of any device
 # that reports none at all.
 UNTOLD_CACHE_BYTES = 64 << 20
 MAX_SAMPLES = 400
-KEPT_PROGRAMS = 48  # left resident for other sizes: some megabytes each on a CPU
+KEPT_PROGRAMS = 24  # left resident for other sizes: some megabytes each on a CPU
 _FIRST_SAMPLES = 3  # decide whether to abandon
 _ABANDON_AT_ONCE = 3.0  # a first sample this many times above the bound needs no second opinion
 _WARM_UP_NS = 50e6
@@ -76,7 +75,7 @@ class Meter:
     """Measures candidates on one device. Keeps inputs resident; survives its runner. For one thread."""
 
     def __init__(self, supervisor: Supervisor, sheet: DeviceSheet) -> None:
-        store = BufferStore(supervisor, DEVICE_BYTES)
+        store = BufferStore(supervisor)
         self.bench = Bench(supervisor, sheet, store, CaseStore())
         self._kept: OrderedDict[str, None] = OrderedDict()  # programs left resident, the oldest first
 

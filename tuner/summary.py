@@ -54,6 +54,11 @@ def _percent_interval(decision: Decision) -> list[float] | None:
     return [100 * end for end in paired_ratio(samples, rounds).interval]
 
 
+def _beyond(record: dict[str, Any]) -> bool:
+    """Whether a percentage is surely above 100: a kernel at the limit measures above it every other time."""
+    return bool((record["percent_interval"] or [record["percent_of_limit"]])[0] > 100)
+
+
 def summary(decided: Sequence[Decision]) -> str:
     """The table for people, and a sentence for each thing in it that should not be believed as it stands."""
     records = rows(decided)
@@ -73,8 +78,7 @@ def summary(decided: Sequence[Decision]) -> str:
     remarks = [
         f"{_name(decision.workload)} {decision.workload.weights or ''}".strip() + f": {sentence}"
         for decision, record in zip(decided, records, strict=True)
-        # The lower end: a kernel at the limit measures above it every other time.
-        if (sentence := broken((record["percent_interval"] or [record["percent_of_limit"]])[0]))
+        if _beyond(record) and (sentence := broken(record["percent_of_limit"]))
     ]
     return "\n".join([table(HEADERS, body), *remarks])
 
