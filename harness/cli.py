@@ -6,32 +6,22 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 device not there, 130 interrupted
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from harness import doctor
 from harness.devices import DeviceChoice, resolve
-from harness.errors import DeviceMissing, KilnError
+from harness.errors import DeviceMissing, ended
 from harness.probe import ProbeResult, Rate, probe
 from harness.supervisor import Supervisor
 from harness.tables import json_text, say, table, time_text
 
-INTERRUPTED = 130
 NOISY = 0.1  # a probed rate known no better than this is worth a second try
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. Errors are one sentence on stderr."""
     args = _parser().parse_args(argv)
-    try:
-        {"doctor": _doctor, "probe": _probe}[args.verb](args)
-    except KilnError as error:
-        print(f"kiln: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("kiln: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return ended(lambda: {"doctor": _doctor, "probe": _probe}[args.verb](args))
 
 
 def _parser() -> argparse.ArgumentParser:

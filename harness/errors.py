@@ -7,6 +7,11 @@ KilnError            1  it failed
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
+INTERRUPTED = 130
+
 
 class KilnError(Exception):
     """Ends a command with one sentence: what, where, what next. Bugs raise other exceptions."""
@@ -24,3 +29,16 @@ class DeviceMissing(KilnError):
     """The request is fine, but no such device is attached, or no OpenCL is installed."""
 
     exit_code = 3
+
+
+def ended(command: Callable[[], None], interrupted: str = "interrupted") -> int:
+    """Carry out a command; returns its exit code, its error as one sentence on stderr."""
+    try:
+        command()
+    except KilnError as error:
+        print(f"kiln: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"kiln: {interrupted}", file=sys.stderr)
+        return INTERRUPTED
+    return 0

@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import kernels
 from harness.devices import resolve
-from harness.errors import KilnError, UsageError
+from harness.errors import KilnError, UsageError, ended
 from harness.tables import json_text, say
 from kernels import tuned
 from kernels.explain import explain
@@ -24,26 +24,17 @@ from tuner.request import add_arguments, from_arguments
 from tuner.run import tune
 from tuner.summary import rows, summary
 
-INTERRUPTED = 130
 LARGEST = 2**31 - 1  # kernels take sizes as 32-bit integers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. Errors are one sentence on stderr."""
     words = list(sys.argv[1:] if argv is None else argv)
-    verbs: dict[str, Callable[[Sequence[str]], None]] = {"explain": _explain}
-    try:
-        if words and words[0] in verbs:
-            verbs[words[0]](words[1:])
-        else:
-            _tune(words)
-    except KilnError as error:
-        print(f"kiln: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("kiln: interrupted; every finished trial is kept, the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    verb = words.pop(0) if words[:1] == ["explain"] else "tune"
+    return ended(
+        lambda: {"explain": _explain, "tune": _tune}[verb](words),
+        "interrupted; every finished trial is kept, the same command goes on from here",
+    )
 
 
 def _tune(words: Sequence[str]) -> None:
