@@ -7,9 +7,10 @@ OpenCL call that function is replaced in memory by one which returns the name of
 features this machine has.
 
 Name and features must agree: PoCL picks its built-in library by CPU feature, and with a name that lacks AVX-512 on a
-machine that has it, float16 kernels abort in LLVM ("Do not know how to scalarize").
+machine that has it, float16 kernels abort in LLVM ("Do not know how to scalarize"; seen with znver3, which is what
+LLVM 14 takes a Zen 4 for). So such a name is replaced too.
 
-To re-check: `python -m harness doctor` shows the repair; it is not made as soon as PoCL itself names a CPU.
+To re-check: `python -m harness doctor` shows the repair; it is not made where PoCL's own name fits the CPU.
 """
 
 from __future__ import annotations
@@ -23,6 +24,17 @@ from typing import Any
 
 _AVX512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"}
 _AVX2 = {"avx2", "fma", "f16c", "bmi1", "bmi2"}
+_KNOWN_WITH_AVX512 = {  # LLVM 14's names of CPUs that have it
+    "skylake-avx512",
+    "cascadelake",
+    "cooperlake",
+    "cannonlake",
+    "icelake-client",
+    "icelake-server",
+    "rocketlake",
+    "tigerlake",
+    "sapphirerapids",
+}
 _ENTRY = "pocl_get_llvm_cpu_name"  # char *(void), the caller frees the result
 _kept: list[ctypes.Array[ctypes.c_char]] = []  # the name's bytes must live as long as the code that points at them
 
@@ -35,14 +47,20 @@ def repair(library: ctypes.CDLL) -> str:
     if entry is None:
         return ""  # another version of PoCL, which knows its CPU or has its own setting
     entry.restype = ctypes.c_char_p
-    if entry() != b"generic":
-        return ""
+    own = entry().decode()
     name = cpu_name(Path("/proc/cpuinfo"))
+    if fits(own, name):
+        return ""
     if name is None:
         return "PoCL does not know this CPU, and neither AVX-512 nor AVX2 is here to name it by: its builds will fail"
     if not _overwrite(entry, name):
         return "PoCL does not know this CPU and its code could not be made writable: its builds will fail"
-    return f"PoCL did not know this CPU and was told {name} (pocl issue 1049)"
+    return f"PoCL took this CPU for {own} and was told {name} (pocl issue 1049)"
+
+
+def fits(own: str, name: str | None) -> bool:
+    """Whether LLVM's own name for the CPU does; `name` is what this module would call it."""
+    return own != "generic" and (name != "skylake-avx512" or own in _KNOWN_WITH_AVX512)
 
 
 def cpu_name(cpuinfo: Path) -> str | None:

@@ -174,3 +174,18 @@ def test_the_name_says_what_the_cpu_can(tmp_path, flags, name):
 
 def test_a_library_without_the_function_is_left_alone():
     assert pocl_repair.repair(ctypes.CDLL(None)) == ""
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "fits"),
+    [
+        ("generic", "haswell", False),
+        ("generic", None, False),
+        ("znver3", "skylake-avx512", False),  # a Zen 4, as LLVM 14 sees it
+        ("znver3", "haswell", True),
+        ("icelake-server", "skylake-avx512", True),
+        ("penryn", None, True),
+    ],
+)
+def test_a_name_fits_if_it_has_what_the_cpu_has(own, name, fits):
+    assert pocl_repair.fits(own, name) is fits
