@@ -40,10 +40,10 @@ class Level(enum.StrEnum):
 
 
 WORDS = {
-    Level.EXACT: "tuned on this GPU with this driver",
-    Level.STALE: "tuned on this GPU, but with another driver or edited since: check it again",
-    Level.FAMILY: "tuned on a similar GPU of the same family",
-    Level.VENDOR: "the default of another GPU of this vendor",
+    Level.EXACT: "tuned on this device with this driver",
+    Level.STALE: "tuned on this device, but with another driver or edited since: check it again",
+    Level.FAMILY: "tuned on a similar device of the same family",
+    Level.VENDOR: "the default of another device of this vendor",
     Level.BUILT_IN: "not tuned: the built-in safe default",
 }
 

@@ -46,7 +46,7 @@ def pick(*configs, job=None, device=DEVICE, **more):
         (on(driver="0700.1"), Level.STALE, "another driver"),
         (on(compiler="E031.46"), Level.STALE, "another driver"),
         (MODEL_740, Level.FAMILY, "similar GPU of the same family"),
-        (on(family="adreno-8xx", model="adreno-830"), Level.VENDOR, "default of another GPU of this vendor"),
+        (on(family="adreno-8xx", model="adreno-830"), Level.VENDOR, "default of another device of this vendor"),
         (on(model="adreno-702", compute_units=1, local_bytes=16384, max_work_group=512), Level.VENDOR, "default"),
         (on(vendor="arm", family="mali-5th-gen", model="mali-g720"), Level.BUILT_IN, "built-in safe default"),
     ],
@@ -264,7 +264,7 @@ def test_mistakes_become_sentences():
 def test_explain_shows_steps_and_worked_out_launches():
     lines = explain([config()], workload(1, 16384), on(driver="0700.1"), FAMILY)
     assert lines[0] == "gemv_decode int4/g128 act=fp16,compute=fp32,acc=fp32 M=1 N=16384 K=2048"
-    assert "level stale: tuned on this GPU, but with another driver or edited since: check it again" in lines
+    assert "level stale: tuned on this device, but with another driver or edited since: check it again" in lines
     assert "entry wide: variant image WG=64" in lines
     assert "  launch gemv: global 1048576, local 64, arguments x, image 64×16384 of RGBA uint32 over w, y, M=1, N=16384, K=2048" in lines  # fmt: skip  # noqa: E501
     assert any("tuned: 123.5 µs (95 % between 120 and 125), the default takes 200" in line for line in lines)
