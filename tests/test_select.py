@@ -45,7 +45,7 @@ def pick(*configs, job=None, device=DEVICE, **more):
         (DEVICE, Level.EXACT, "with this driver"),
         (on(driver="0700.1"), Level.STALE, "another driver"),
         (on(compiler="E031.46"), Level.STALE, "another driver"),
-        (MODEL_740, Level.FAMILY, "similar GPU of the same family"),
+        (MODEL_740, Level.FAMILY, "similar device of the same family"),
         (on(family="adreno-8xx", model="adreno-830"), Level.VENDOR, "default of another device of this vendor"),
         (on(model="adreno-702", compute_units=1, local_bytes=16384, max_work_group=512), Level.VENDOR, "default"),
         (on(vendor="arm", family="mali-5th-gen", model="mali-g720"), Level.BUILT_IN, "built-in safe default"),
