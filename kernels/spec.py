@@ -1,6 +1,7 @@
 """The nouns of Kiln: what is asked (a workload), what may run (a variant's configuration), what came of it.
 
-Everything here is frozen data; nothing here touches a GPU. The field's words are defined in README.md.
+Everything here is frozen data; nothing here touches a GPU. The field's words are defined in README.md. It is one file,
+and a long one, because every other module imports it and its nouns refer to each other.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import pytest
 
 import harness.measure
 import tuner.run
+import tuner.study
 from harness.candidate import Candidate
 from harness.devices import DeviceChoice
 from harness.errors import KilnError
@@ -52,7 +53,7 @@ def probe_once(supervisor: Supervisor, sheet: DeviceSheet) -> ProbeResult:
 def request_on(device: DeviceChoice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Request:
     monkeypatch.setattr(tuner.run, "plan", small_plan)
     monkeypatch.setattr(tuner.run, "resolve", lambda name: device)
-    monkeypatch.setattr(tuner.run, "probe", probe_once)
+    monkeypatch.setattr(tuner.study, "probe", probe_once)
     return Request(
         device.slug, ("small",), ("gemv_decode",), ("int4/g128",), "fp16", "fp32", 3.0, tmp_path / "a.json", 0, False
     )
