@@ -144,11 +144,6 @@ class ImageView:
     width: Size  # texels; the row pitch is width times the texel size
     height: Size
 
-    @property
-    def texel_bytes(self) -> int:
-        """Bytes of one texel."""
-        return len(self.channels) * {"uint32": 4, "uint16": 2, "fp16": 2, "fp32": 4}[self.type]
-
 
 @dataclass(frozen=True)
 class Launch:
