@@ -10,11 +10,12 @@ from functools import cache
 from math import prod
 
 import pytest
+from conftest import attached
 
 import kernels
 from harness.candidate import Candidate
 from harness.check import check
-from harness.devices import DeviceChoice
+from harness.devices import DeviceChoice, sheet_from
 from harness.measure import Meter
 from harness.supervisor import Supervisor
 from kernels.plan import plan
@@ -261,6 +262,16 @@ def test_variants_are_right_on_awkward_shapes(
         ran += 1
     if not ran:
         pytest.skip(f"{device.slug} cannot run {variant.name} with {weights} weights")
+
+
+@variants
+def test_every_variant_is_run_by_one_of_the_two_runtimes(family: Family, variant: Variant):
+    """Each device may pass a variant over; that all of them do would leave it unproven without a word."""
+    sheets = {live.driver: sheet_from(live.description) for live in attached().devices}
+    if not {"pocl", "intel"} <= set(sheets):
+        pytest.skip("needs both runtimes: pip install 'kiln-workbench[cpu,intel]'")
+    small = [w.with_dims(**_small(w)) for w in planned(family.name)]
+    assert any(_some_legal(family, w, sheet, variant) for sheet in sheets.values() for w in small)
 
 
 def _some_legal(family: Family, workload: Workload, sheet: DeviceSheet, variant: Variant) -> dict | None:
