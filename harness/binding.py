@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from harness.buffers import Blob, BufferStore
 from harness.candidate import Candidate, Ref, launches
 from harness.case import CaseStore
 from harness.supervisor import Supervisor
-from kernels.spec import DeviceSheet, evaluate
+from kernels.spec import DeviceSheet, Stored, evaluate
 
 MARGIN_BYTES = 4096  # a stray vector store, or a row too many of a small output, lands inside
 POISON = 0xFF
@@ -41,6 +42,7 @@ class Guarded:
     buf: str
     bytes: int
     margin: int
+    stored: Stored | None = None  # of an output or in-place buffer
 
     @property
     def ref(self) -> Ref:
@@ -56,7 +58,7 @@ class Bound:
     launches: Sequence[Mapping[str, Any]]
     outputs: Mapping[str, Guarded]  # outputs and in-place buffers
     scratch: Mapping[str, Guarded]
-    weights: tuple[str, ...]  # resident buffers that a cold measurement rotates
+    cold: tuple[str, ...]  # resident buffers that a cold measurement rotates
     restore: tuple[tuple[str, str], ...]  # (in-place buffer, its pristine content)
 
     @property
@@ -69,21 +71,23 @@ class Bound:
 def bind(bench: Bench, candidate: Candidate, copies: int = 1) -> Bound:
     """Put everything on the device: inputs and weights by content, written buffers poisoned. The program is not built.
 
-    `copies` is how many of each weight a rotation will want. Raises what the supervisor raises.
+    `copies` is how many of each weight or cache a rotation will want. Raises what the supervisor raises.
     """
     family, workload = candidate.family, candidate.workload
     case = bench.cases.case(family, workload)
     blobs = bench.cases.packed(family, workload, candidate.layouts)
-    weights, inouts = family.abi.names("weight"), family.abi.names("inout")  # formats may leave weights out
+    cold, inouts = family.abi.cold, family.abi.names("inout")  # formats and options may leave some of them out
     margin = max(MARGIN_BYTES, bench.supervisor.hello().device["mem_base_addr_align_bytes"])
     refs: dict[str, Ref] = {}
     for name, blob in blobs.items():
         if name not in inouts:
-            refs[name] = {"buf": bench.store.ensure(blob, copies if name in weights else 1)}
+            refs[name] = {"buf": bench.store.ensure(blob, copies if name in cold else 1)}
     outputs, restore = {}, []
-    for name, dtype in case.outputs.items():
-        size = case.expected[name].size * dtype.itemsize
-        outputs[name] = Guarded(name, f"guarded:{name}:{size}", size, margin)
+    in_place = {name: blobs[name].stored for name in inouts if name in blobs}
+    for name, stored in {**case.outputs, **in_place}.items():
+        assert stored is not None, f"{name} was packed from an array"
+        size = prod(stored.shape) * stored.dtype.itemsize
+        outputs[name] = Guarded(name, f"guarded:{name}:{size}", size, margin, stored)
         if name in inouts:
             restore.append(_pristine(bench, outputs[name], blobs[name]))
         _poison(bench, outputs[name])
@@ -98,7 +102,7 @@ def bind(bench: Bench, candidate: Candidate, copies: int = 1) -> Bound:
         launches(candidate, refs),
         outputs,
         scratch,
-        tuple(str(refs[name]["buf"]) for name in weights if name in refs),
+        tuple(str(refs[name]["buf"]) for name in cold if name in refs),
         tuple(restore),
     )
 

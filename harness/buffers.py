@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.supervisor import Supervisor
+from kernels.spec import Stored
 
 # Gemma's 279 MB output matrix in two layouts. On a CPU device it is the host's memory too, and a run stays under 4 GiB.
 DEVICE_BYTES = 640 << 20
@@ -21,12 +22,14 @@ class Blob:
 
     data: memoryview
     name: str  # "sha256:…"
+    stored: Stored | None = None  # of an array
 
     @staticmethod
     def of(data: np.ndarray[Any, Any] | bytes | bytearray | memoryview) -> Blob:
         """Name the content of an array (made contiguous if it is not) or of bytes; about 1 GB/s, once."""
+        stored = Stored(data.dtype, data.shape) if isinstance(data, np.ndarray) else None
         view = memoryview(np.ascontiguousarray(data).data if isinstance(data, np.ndarray) else data).cast("B")
-        return Blob(view, f"sha256:{hashlib.sha256(view).hexdigest()}")
+        return Blob(view, f"sha256:{hashlib.sha256(view).hexdigest()}", stored)
 
     @property
     def size(self) -> int:

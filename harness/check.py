@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
+from math import prod
 
 import numpy as np
 
@@ -82,7 +83,7 @@ def _check_shape(bench: Bench, candidate: Candidate) -> Errors | Measurement:
             bench.supervisor.drop(bufs=bound.buffers)
         return Measurement.failed(failure.verdict, f"at {dims}: {failure}")
     bench.supervisor.drop(bufs=bound.buffers)
-    return judge(case, dims, bound.outputs, fetched, margins)
+    return judge(case, dims, candidate.layouts, bound.outputs, fetched, margins)
 
 
 def _margins(bench: Bench, part: Guarded) -> tuple[bytearray, bytearray]:
@@ -93,6 +94,7 @@ def _margins(bench: Bench, part: Guarded) -> tuple[bytearray, bytearray]:
 def judge(
     case: Case,
     dims: str,
+    layouts: Mapping[str, str],
     outputs: Mapping[str, Guarded],
     fetched: Mapping[str, bytearray],
     scratch: Mapping[str, tuple[bytearray, bytearray]],
@@ -104,16 +106,23 @@ def judge(
     for name, (low, high) in sides.items():
         if touched := _touched(low, high):
             return _wrong(dims, f"{name} is written {touched}")
+    stored = {name: _content(part, fetched[name]) for name, part in outputs.items()}
+    values = case.read(stored, layouts) if case.read else stored
     nmse = max_scaled = 0.0
-    for name, part in outputs.items():
-        expected = case.expected[name]
-        content = np.frombuffer(fetched[name], case.outputs[name], expected.size, part.margin)
-        content = content.reshape(expected.shape)
+    for name, expected in case.expected.items():
+        content = values[name]
         found = distance(content, expected)
-        if why := _excess(found, case.tolerance, content, expected):
+        limit = Tolerance(0.0, 0.0) if name in case.exact else case.tolerance
+        if why := _excess(found, limit, content, expected):
             return _wrong(dims, f"{name}: {why}")
         nmse, max_scaled = max(nmse, found.nmse), max(max_scaled, found.max_scaled)
     return Errors(nmse, max_scaled, case.tolerance, (dims,))
+
+
+def _content(part: Guarded, fetched: bytearray) -> np.ndarray:
+    assert part.stored is not None, f"{part.name} is an output"
+    count = prod(part.stored.shape)
+    return np.frombuffer(fetched, part.stored.dtype, count, part.margin).reshape(part.stored.shape)
 
 
 def _wrong(dims: str, why: str) -> Measurement:

@@ -42,9 +42,15 @@ class Contest:
     """The outcome of one contest, contestants in the order they were given."""
 
     contestants: tuple[Contestant, ...]
-    anchors_ns: Mapping[str, tuple[float, ...]]  # "read" and "madd": one median a round; empty where an anchor failed
+    anchors_ns: Mapping[str, tuple[float, ...]]  # "read", "madd", "copy": one median a round; empty where one failed
     rates: Rates  # the anchors' medians of these rounds where there are any, else the probe's
     rounds: int
+
+
+def _writes(candidate: Candidate) -> bool:
+    """Whether a good part of what a candidate moves is written, so that a copy is its measure."""
+    cost = candidate.family.cost(candidate.workload)
+    return cost.written > cost.bytes / 8
 
 
 class _Entrant:
@@ -79,7 +85,9 @@ class _Race:
         madd = probe.madd.get(compute, probe.madd["fp32"])
         self._madd = next(name for name, rate in probe.madd.items() if rate is madd)
         self._kernels: dict[str, ProbeKernel] = {"read": probe.read.kernel, "madd": madd.kernel}
-        self._anchors_ns: dict[str, list[float]] = {"read": [], "madd": []}
+        if any(_writes(candidate) for candidate in candidates):
+            self._kernels["copy"] = probe.copy.kernel
+        self._anchors_ns: dict[str, list[float]] = {name: [] for name in self._kernels}
         self._bed = ProbeBed(meter.bench.supervisor)
         self._generation = -1  # of the runner that the lanes are bound on
 
@@ -210,13 +218,17 @@ class _Race:
     def _rates(self) -> Rates:
         """The probe's rates, those of anchors replaced by what they reached beside the candidates."""
         rates = self._probe.rates
-        read, madd = self._anchors_ns["read"], self._anchors_ns["madd"]
-        if read:
-            rates = replace(rates, read_per_ns=self._kernels["read"].work / float(np.median(read)))
-        if madd:
-            rate = self._kernels["madd"].work / float(np.median(madd))
-            rates = replace(rates, flops_per_ns={**rates.flops_per_ns, self._madd: rate})
-        return rates
+        seen = {
+            name: kernel.work / float(np.median(self._anchors_ns[name]))
+            for name, kernel in self._kernels.items()
+            if self._anchors_ns[name]
+        }
+        return replace(
+            rates,
+            read_per_ns=seen.get("read", rates.read_per_ns),
+            copy_per_ns=seen.get("copy", rates.copy_per_ns),
+            flops_per_ns={**rates.flops_per_ns, self._madd: seen.get("madd", rates.flops_per_ns[self._madd])},
+        )
 
     def _clear(self) -> None:
         for entrant in self._entrants:

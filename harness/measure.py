@@ -1,7 +1,8 @@
 """The seam between deciding and running: a candidate goes in, a measurement comes out, whatever the driver does.
 
 Order: build, the compiled kernel's own limits, correctness, time. Weights are read cold: launches rotate through
-copies that together exceed four times the last-level cache, since in a model each layer's weights come from DRAM.
+copies that together exceed four times the last-level cache, since in a model each layer's weights come from DRAM. KV
+caches that are only read rotate likewise.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Lane:
 
     bound: Bound
     copies: int
-    weight_bytes: int
+    cold_bytes: int
     next_copy: int = 0
 
     def rotation(self, taken: int) -> Rotation | None:
@@ -68,7 +69,7 @@ class Lane:
         if self.copies == 1:
             return None
         first, self.next_copy = self.next_copy, (self.next_copy + taken) % self.copies
-        return Rotation(self.bound.weights, self.copies, first)
+        return Rotation(self.bound.cold, self.copies, first)
 
 
 class Meter:
@@ -188,10 +189,9 @@ class Meter:
         """Put a built candidate's buffers on the device, with room for its rotation."""
         bench = self.bench
         blobs = bench.cases.packed(candidate.family, candidate.workload, candidate.layouts)
-        weights = set(candidate.family.abi.names("weight")) & set(blobs)
-        weight_bytes = sum(blobs[name].size for name in weights)
-        copies = rotation_copies(weight_bytes, bench.sheet)
-        return Lane(bind(bench, candidate, copies), copies, weight_bytes)
+        cold_bytes = sum(blobs[name].size for name in candidate.family.abi.cold if name in blobs)
+        copies = rotation_copies(cold_bytes, bench.sheet)
+        return Lane(bind(bench, candidate, copies), copies, cold_bytes)
 
     def run(
         self, lane: Lane, *, warmup: int, samples: int, abort_above_ns: int | None = None, profile: bool = True
@@ -246,7 +246,7 @@ class Meter:
         """Under what a measurement is taken; what cannot be read is None, its reason under `why`."""
         sensors = self.bench.supervisor.sensors()
         clock, temperature = sensor(sensors.values, "clock_mhz"), sensor(sensors.values, "temperature_c")
-        rotated = lane.copies * lane.weight_bytes
+        rotated = lane.copies * lane.cold_bytes
         return {
             "clock_mhz": clock,
             "temperature_c": temperature,
@@ -279,12 +279,12 @@ def cache_bytes(sheet: DeviceSheet) -> int:
     )
 
 
-def rotation_copies(weight_bytes: int, sheet: DeviceSheet) -> int:
-    """How many copies of the weights, the first counted, exceed the caches within COPY_BYTES and MAX_COPIES."""
-    if weight_bytes == 0:
+def rotation_copies(cold_bytes: int, sheet: DeviceSheet) -> int:
+    """How many copies of weights and caches, the first counted, exceed the caches within COPY_BYTES and MAX_COPIES."""
+    if cold_bytes == 0:
         return 1
-    wanted = CACHES * cache_bytes(sheet) // weight_bytes + 1
-    room = min(COPY_BYTES, sheet.global_bytes // 4) // weight_bytes
+    wanted = CACHES * cache_bytes(sheet) // cold_bytes + 1
+    room = min(COPY_BYTES, sheet.global_bytes // 4) // cold_bytes
     return max(1, min(wanted, room, MAX_COPIES))
 
 

@@ -66,6 +66,7 @@ class Rates:
     """What limits are computed from: a probe's figures, or those of anchors that ran beside the candidates."""
 
     read_per_ns: float
+    copy_per_ns: float  # bytes read plus bytes written
     flops_per_ns: Mapping[str, float]  # by compute type: fp32, fp16
     launch_ns: float
 
@@ -87,7 +88,9 @@ class ProbeResult:
     @property
     def rates(self) -> Rates:
         """What limits are computed from."""
-        return Rates(self.read.per_ns, {name: rate.per_ns for name, rate in self.madd.items()}, self.launch_ns)
+        return Rates(
+            self.read.per_ns, self.copy.per_ns, {name: rate.per_ns for name, rate in self.madd.items()}, self.launch_ns
+        )
 
     def to_json(self) -> dict[str, Any]:
         """For the journal and `--json`."""
@@ -120,9 +123,12 @@ class Limit:
 def limit(cost: Cost, rates: Rates, compute: str = "fp32") -> Limit:
     """The largest of bytes / bandwidth, FLOPs / multiply-add rate and launch latency.
 
-    A compute type that was not probed (int8) leaves the arithmetic out: the limit is then only a lower one.
+    Bytes that are written pair with as many that are read and move as fast as a copy does; the rest of what is read
+    moves as fast as reading does. A compute type that was not probed (int8) leaves the arithmetic out: the limit is
+    then only a lower one.
     """
-    limits = [Limit(cost.bytes / rates.read_per_ns, "bandwidth"), Limit(rates.launch_ns, "launch")]
+    moved_ns = max(0.0, cost.bytes - 2 * cost.written) / rates.read_per_ns + 2 * cost.written / rates.copy_per_ns
+    limits = [Limit(moved_ns, "bandwidth"), Limit(rates.launch_ns, "launch")]
     if compute in rates.flops_per_ns:
         limits.append(Limit(cost.flops / rates.flops_per_ns[compute], "arithmetic"))
     return max(limits, key=lambda found: found.ns)

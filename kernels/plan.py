@@ -1,37 +1,33 @@
 """From a model's sheet to the workloads that its inference consists of, weighted by their share of its time.
 
-Each family turns a sheet into jobs by one function in `_PLANNERS`; a new family adds its own and nothing else changes.
-Identical jobs are one workload: their calls add up and their labels are joined.
+Each family says what a model asks of it (`Family.jobs`); here jobs are weighed, and identical ones become one workload:
+their calls add up and their labels are joined.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from kernels.models import Decoder, ModelSheet, load_model, model_names
-from kernels.spec import DTypes, WeightFormat, Workload
+import kernels
+from kernels.jobs import ACC, Ask, Job
+from kernels.models import ModelSheet, load_model, model_names
+from kernels.spec import WeightFormat, Workload
 
-__all__ = ["Plan", "Planned", "dtype_policy", "load_model", "model_names", "plan"]
+__all__ = ["Plan", "Planned", "load_model", "model_names", "plan"]
 
 FORMATS = ("int4/g128", "e0m4/g128")
-GEMV_ROWS = 16  # the largest M that gemv_decode's contract covers; more rows are a GEMM
+ROWS = (1, 128, 1024)  # tokens per pass: decoding, a short prompt, a long one
+CONTEXT = 1024  # positions cached when a token is decoded
+OVERLAP = (4, 16)  # rows at which GEMV and GEMM are both tuned, so that their crossover can be measured
+MATMULS = frozenset({"gemv_decode", "gemm_prefill"})
+# Operations per byte at which a device turns from waiting for memory to computing, for weighing alone: the geometric
+# mean of the CPU runtimes' 7 and an Adreno 750's 73 in half precision.
+BALANCE = 23.0
+_OVERLAP_WEIGHT = 0.25  # of a phase's: the overlap is no part of a model's time, and few rows decide its edge
 
-_ACC: dict[str, str] = {
-    "fp32": "fp32",
-    "fp16": "fp32",
-    "int8": "int32",
-}  # what the long sums of each compute type are in
-_BYTES = {"fp16": 2, "fp32": 4}
-
-
-def dtype_policy(act: str, compute: str, weights: str | None) -> DTypes:
-    """The policy that a plan gives a workload: long sums as wide as the arithmetic allows.
-
-    int8 activations multiply integer codes; against fp16 weights they would only lose accuracy, so fp32 is used there.
-    """
-    compute = "fp32" if compute == "int8" and weights == "fp16" else compute
-    return DTypes(act, compute, _ACC[compute])  # type: ignore[arg-type]  # checked by `plan` and the command line
+_ACTS = ("fp16", "fp32")
+_CACHES = ("fp16", "int8", "int4")
 
 
 @dataclass(frozen=True)
@@ -39,9 +35,9 @@ class Planned:
     """One workload of a model, how often it runs and what part of the plan's time it is expected to take."""
 
     workload: Workload
-    count_per_token: int  # calls per pass: of the decoder for one token (M rows), of a tower for one image or text
-    least_bytes: int  # of one call, every tensor touched once
-    share: float  # of the plan's time, by count times fewest bytes (decoding waits for memory), each model alike
+    count: int  # calls per pass: of the decoder over its rows, of a tower for one image or text
+    least_bytes: float  # of one call, every tensor touched once
+    share: float  # of the plan's time: each model alike, each of its passes alike, within a pass by least time
 
 
 @dataclass(frozen=True)
@@ -58,39 +54,15 @@ class Plan:
         return len(self.items)
 
 
-@dataclass(frozen=True)
-class _Ask:
-    """What was asked for beside the model. `context` (cached positions) is for the families that have a cache."""
-
-    formats: tuple[str, ...]
-    act: str
-    compute: str
-    m: tuple[int, ...]
-    context: int
-
-    def dtypes(self, weights: str) -> DTypes:
-        return dtype_policy(self.act, self.compute, weights)
-
-
-@dataclass(frozen=True)
-class _Job:
-    workload: Workload
-    count: int
-    least_bytes: int
-    share: float = 0.0
-
-
-_Found = tuple[list[_Job], list[str]]  # jobs and notes
-
-
 def plan(
     models: str | ModelSheet | Sequence[str | ModelSheet],
     *,
     formats: Sequence[str] = FORMATS,
     act: str = "fp16",
     compute: str = "fp32",
-    m: Sequence[int] = (1,),
-    context: int = 1024,
+    cache: str = "fp16",
+    m: Sequence[int] = ROWS,
+    context: int = CONTEXT,
     families: Sequence[str] | None = None,
 ) -> Plan:
     """Every workload of a model (or of several, merged), heaviest first, with shares that sum to one.
@@ -100,24 +72,35 @@ def plan(
     """
     for text in formats:
         WeightFormat.parse(text)
-    _one_of("activation type", act, _BYTES)
-    _one_of("compute type", compute, _ACC)
+    _one_of("activation type", act, _ACTS)
+    _one_of("compute type", compute, ACC)
+    _one_of("cache type", cache, _CACHES)
+    known = kernels.families()
     for family in families or ():
-        _one_of("kernel", family, _PLANNERS)
+        _one_of("kernel", family, sorted(known))
     if not m or min(m) < 1 or context < 1:
         raise ValueError(f"rows and context are at least 1, not {tuple(m)} and {context}")
-    ask = _Ask(tuple(dict.fromkeys(formats)), act, compute, tuple(dict.fromkeys(m)), context)
-    jobs: list[_Job] = []
+    wanted = tuple(known if families is None else dict.fromkeys(families))
+    ask = Ask(
+        tuple(dict.fromkeys(formats)),
+        act,
+        compute,
+        cache,  # type: ignore[arg-type]  # checked above
+        tuple(dict.fromkeys(m)),
+        context,
+        OVERLAP if set(wanted) >= MATMULS else (),
+    )
+    weighed: list[_Weighed] = []
     notes: list[str] = []
     for model in [models] if isinstance(models, str | ModelSheet) else models:
         sheet = load_model(model) if isinstance(model, str) else model
-        mine: list[_Job] = []
-        for family in _PLANNERS if families is None else dict.fromkeys(families):
-            found, remarks = _PLANNERS[family](sheet, ask)
+        mine: list[Job] = []
+        for family in wanted:
+            found, remarks = known[family].jobs(sheet, ask)
             mine += found
             notes += remarks
-        jobs += _weigh(mine)
-    return Plan(_merge(jobs), tuple(dict.fromkeys(notes)))
+        weighed += _weigh(mine)
+    return Plan(_merge(weighed), tuple(dict.fromkeys(notes)))
 
 
 def _one_of(what: str, value: str, choices: Iterable[str]) -> None:
@@ -125,86 +108,40 @@ def _one_of(what: str, value: str, choices: Iterable[str]) -> None:
         raise ValueError(f'unknown {what} "{value}"; choose one of {", ".join(choices)}')
 
 
-def _weigh(jobs: Sequence[_Job]) -> list[_Job]:
-    """The jobs of one model with their shares of its time."""
-    total = sum(job.count * job.least_bytes for job in jobs)
-    return [replace(job, share=job.count * job.least_bytes / total) for job in jobs]
+@dataclass(frozen=True)
+class _Weighed:
+    job: Job
+    least_bytes: float
+    share: float
 
 
-def _merge(jobs: Sequence[_Job]) -> tuple[Planned, ...]:
-    """One item per workload key, heaviest first: `gemma-2b q` and `gemma-2b o` become `gemma-2b q, o`."""
-    total = sum(job.share for job in jobs)
-    merged: dict[str, Planned] = {}
-    labels: dict[str, dict[str, dict[str, None]]] = {}  # key → model → its parts, in order
-    for job in jobs:
-        key = job.workload.key
-        model, _, part = job.workload.label.partition(" ")
-        labels.setdefault(key, {}).setdefault(model, {})[part] = None
-        label = "; ".join(f"{name} {', '.join(parts)}" for name, parts in labels[key].items())
-        count, share = (merged[key].count_per_token, merged[key].share) if key in merged else (0, 0.0)
-        merged[key] = Planned(
-            replace(job.workload, label=label), count + job.count, job.least_bytes, share + job.share / total
-        )
-    return tuple(sorted(merged.values(), key=lambda item: (-item.share, item.workload.key)))
-
-
-# ---------------------------------------------------------------- gemv_decode
-
-
-def _gemv_decode(sheet: ModelSheet, ask: _Ask) -> _Found:
-    """The projections of every decoder block, lm_head, and the pooled row of a tower, wherever M is at most 16.
-
-    K and V are one call, as their weights are read together; gate and up are two calls of one shape.
-    """
-    jobs: list[_Job] = []
-    notes: list[str] = []
-    rows = [m for m in ask.m if m <= GEMV_ROWS]
-    if many := [str(m) for m in ask.m if m > GEMV_ROWS]:
-        notes.append(f"gemv_decode serves up to {GEMV_ROWS} rows: M = {', '.join(many)} is left to a GEMM")
-    if sheet.decoder:
-        shapes = _decoder_shapes(sheet.decoder)
-        for text in ask.formats:
-            for m in rows:
-                for part, n, k, count in shapes:
-                    group = WeightFormat.parse(text).group
-                    fits = not group or k % group == 0
-                    if not fits:
-                        notes.append(
-                            f"{sheet.name} {part}: K = {k} is not a multiple of the group of {text}; planned with fp16"
-                        )
-                    jobs.append(_gemv(sheet, part, (m, n, k), count, text if fits else "fp16", ask))
-    for tower in sheet.towers:
-        if tower.project:
-            part = f"{tower.name} projection"
-            jobs.append(_gemv(sheet, part, (1, tower.project, tower.hidden), 1, "fp16", ask))
-        if tower.tokens > GEMV_ROWS:
-            notes.append(
-                f"{sheet.name} {tower.name} tower: its blocks see {tower.tokens} rows at once, "
-                f"more than gemv_decode's {GEMV_ROWS}: left to a GEMM"
-            )
-    return jobs, notes
-
-
-def _decoder_shapes(d: Decoder) -> list[tuple[str, int, int, int]]:
-    """(name, N, K, calls per token) of a decoder's weight matrices."""
-    feed = ("gate/up", 2 * d.layers) if d.gated else ("fc1", d.layers)
+def _weigh(jobs: Sequence[Job]) -> list[_Weighed]:
+    """The jobs of one model with their shares of its time, which sum to one."""
+    costs = [kernels.families()[job.workload.family].cost(job.workload) for job in jobs]
+    times = [job.count * max(cost.bytes, cost.flops / BALANCE) for job, cost in zip(jobs, costs, strict=True)]
+    total: dict[str, float] = {}
+    for job, time in zip(jobs, times, strict=True):
+        total[job.phase] = total.get(job.phase, 0.0) + time
+    weight = {phase: _OVERLAP_WEIGHT if phase == "overlap" else 1.0 for phase in total}
     return [
-        ("q", d.heads * d.head_dim, d.hidden, d.layers),
-        ("kv", 2 * d.kv_heads * d.head_dim, d.hidden, d.layers),
-        ("o", d.hidden, d.heads * d.head_dim, d.layers),
-        (feed[0], d.inter, d.hidden, feed[1]),
-        ("down" if d.gated else "fc2", d.hidden, d.inter, d.layers),
-        ("lm_head", d.vocab, d.hidden, 1),
+        _Weighed(job, cost.bytes, weight[job.phase] / sum(weight.values()) * time / total[job.phase])
+        for job, cost, time in zip(jobs, costs, times, strict=True)
     ]
 
 
-def _gemv(sheet: ModelSheet, part: str, mnk: tuple[int, int, int], count: int, weights: str, ask: _Ask) -> _Job:
-    m, n, k = mnk
-    label = f"{sheet.name} {part}"
-    workload = Workload("gemv_decode", {"M": m, "N": n, "K": k}, ask.dtypes(weights), weights, label=label)
-    scales = 2 * n if weights == "int8" else 0  # int8 has one fp16 scale per row, which bits_per_weight leaves out
-    packed = round(n * k * workload.format.bits_per_weight / 8) + scales
-    return _Job(workload, count, packed + m * (n + k) * _BYTES[ask.act])
-
-
-_PLANNERS: dict[str, Callable[[ModelSheet, _Ask], _Found]] = {"gemv_decode": _gemv_decode}
+def _merge(weighed: Sequence[_Weighed]) -> tuple[Planned, ...]:
+    """One item per workload key, heaviest first: `gemma-2b q` and `gemma-2b o` become `gemma-2b q, o`."""
+    total = sum(one.share for one in weighed)
+    merged: dict[str, Planned] = {}
+    labels: dict[str, dict[str, dict[str, None]]] = {}  # key → model → its parts, in order
+    for one in weighed:
+        workload = one.job.workload
+        model, _, part = workload.label.partition(" ")
+        labels.setdefault(workload.key, {}).setdefault(model, {})[part] = None
+        label = "; ".join(f"{name} {', '.join(parts)}" for name, parts in labels[workload.key].items())
+        before = merged.get(workload.key)
+        count, share = (before.count, before.share) if before else (0, 0.0)
+        merged[workload.key] = Planned(
+            replace(workload, label=label), count + one.job.count, one.least_bytes, share + one.share / total
+        )
+    return tuple(sorted(merged.values(), key=lambda item: (-item.share, item.workload.key)))

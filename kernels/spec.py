@@ -11,9 +11,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from kernels.jobs import Ask, Found
+    from kernels.models import ModelSheet
 
 Config = Mapping[str, Any]  # {"variant": name, PARAMETER: value, …}: one assignment of a variant's parameters
 Dims = Mapping[str, int]
@@ -231,6 +235,7 @@ class Cost:
 
     flops: float
     bytes: float
+    written: float = 0.0  # of `bytes`: what is written
 
 
 @dataclass(frozen=True)
@@ -262,7 +267,7 @@ class Arg:
     """One argument of a family's ABI."""
 
     name: str
-    role: Literal["input", "weight", "output", "inout", "dim"]
+    role: Literal["input", "weight", "cache", "output", "inout", "dim"]  # cache: a KV cache that is only read
     about: str
 
 
@@ -277,6 +282,11 @@ class Abi:
         """Names of the arguments that play one role, in order."""
         return tuple(arg.name for arg in self.args if arg.role == role)
 
+    @property
+    def cold(self) -> tuple[str, ...]:
+        """Arguments that a model reads from DRAM at every call, because each layer has its own."""
+        return (*self.names("weight"), *self.names("cache"))
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -287,13 +297,28 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """How an output lies in memory."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
 class Case:
     """Inputs of one workload, the right answer and how near one must come to it."""
 
-    pack: Callable[[Mapping[str, str]], Mapping[str, np.ndarray]]  # layouts → every input and weight by ABI name
-    outputs: Mapping[str, np.dtype[Any]]  # storage type of each output
-    expected: Mapping[str, np.ndarray]  # float64, shaped as the output
+    pack: Callable[[Mapping[str, str]], Arrays]  # layouts → inputs, weights and first content of in-place buffers
+    outputs: Mapping[str, Stored]  # by ABI name; in-place buffers are stored as `pack` gives them
+    expected: Arrays  # float64, by name of what `read` gives
     tolerance: Tolerance
+    # (what came back, outputs and in-place buffers as stored; layouts) → the values to compare with `expected`, such as
+    # codes times their scales, or a cache in the order of its positions. None: outputs are compared as they are stored.
+    read: Callable[[Arrays, Mapping[str, str]], Arrays] | None = None
+    exact: frozenset[str] = frozenset()  # of `expected`: must be equal in every element, as what nobody may write
 
 
 @dataclass(frozen=True)
@@ -306,12 +331,19 @@ class Family:
     dims: tuple[str, ...]
     case: Callable[[Workload, int], Case]  # (workload, seed)
     cost: Callable[[Workload], Cost]
-    defines: Callable[[Workload], Mapping[str, int]]  # dtype policy and weight format, as the source reads them
+    defines: Callable[[Workload], Mapping[str, int | float]]  # dtype policy, formats, options, as the source reads them
     variants: tuple[Variant, ...]
     default: Callable[[Workload, DeviceSheet], Config]  # what an engine would run untuned: safe on every device
     workload_rules: tuple[Rule, ...]
     awkward: Callable[[Workload], tuple[Workload, ...]]  # small hard shapes that the same build serves
+    # Small workloads, hard sizes among them, that between them have every format, policy and option of the family: what
+    # `harness validate`, the sanitizer and the conformance kit run.
+    cover: Callable[[], tuple[Workload, ...]]
+    jobs: Callable[[ModelSheet, Ask], Found]  # what a model asks of it
     bounds: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)  # dims it serves, where not 1 … any
+    # Names what its layouts arrange where other families read the same tensors ("weights", "cache"): they then share
+    # one layout in a model. "": its own affair.
+    shares: str = ""
 
     def variant(self, name: str) -> Variant:
         """The variant of that name. Raises KeyError naming the choices."""
@@ -328,8 +360,13 @@ def build_options(family: Family, config: Config, workload: Workload) -> tuple[s
         "-cl-mad-enable",
         "-cl-fast-relaxed-math",
         *family.variant(config["variant"]).options,
-        *(f"-D{name}={value}" for name, value in defines.items()),
+        *(f"-D{name}={_literal(value)}" for name, value in defines.items()),
     )
+
+
+def _literal(value: Any) -> str:
+    """A define's value as OpenCL C reads it: a float is no double."""
+    return f"{value!r}f" if isinstance(value, float) else str(value)
 
 
 # ---------------------------------------------------------------- what came of it

@@ -11,24 +11,25 @@ from harness.case import CaseStore
 from harness.check import check, distance, judge
 from harness.devices import DeviceChoice
 from harness.supervisor import Supervisor
-from kernels.spec import Case, Errors, Measurement, Tolerance, Verdict
+from kernels.spec import Case, Errors, Measurement, Stored, Tolerance, Verdict
 
 EXPECTED = np.arange(1.0, 7.0).reshape(2, 3)
+STORED = Stored(np.dtype(np.float32), EXPECTED.shape)
 
 
 def case(tolerance: Tolerance = Tolerance(1e-6, 1e-3)) -> Case:  # noqa: B008  frozen data
-    return Case(lambda layouts: {}, {"y": np.dtype(np.float32)}, {"y": EXPECTED}, tolerance)
+    return Case(lambda layouts: {}, {"y": STORED}, {"y": EXPECTED}, tolerance)
 
 
 def guarded(values: np.ndarray, margin: int = 16) -> tuple[Guarded, bytearray]:
     content = values.astype(np.float32).tobytes()
     edge = bytes([POISON]) * margin
-    return Guarded("y", "guarded:y", len(content), margin), bytearray(edge + content + edge)
+    return Guarded("y", "guarded:y", len(content), margin, STORED), bytearray(edge + content + edge)
 
 
 def judged(values: np.ndarray) -> Errors | Measurement:
     part, data = guarded(values)
-    return judge(case(), "M=2 N=3", {"y": part}, {"y": data}, {})
+    return judge(case(), "M=2 N=3", {}, {"y": part}, {"y": data}, {})
 
 
 def log_of(result: Errors | Measurement) -> str:
@@ -80,7 +81,7 @@ def test_what_is_not_finite_is_wrong(value: float) -> None:
 def test_poison_that_is_left_was_never_written() -> None:
     part, data = guarded(EXPECTED)
     data[16 + 4 : 16 + 8] = bytes([POISON] * 4)
-    log = log_of(judge(case(), "M=2 N=3", {"y": part}, {"y": data}, {}))
+    log = log_of(judge(case(), "M=2 N=3", {}, {"y": part}, {"y": data}, {}))
     assert "the first at [0, 1] (never written)" in log
 
 
@@ -91,13 +92,13 @@ def test_poison_that_is_left_was_never_written() -> None:
 def test_touched_canaries_of_outputs_name_side_and_offset(at: int, words: str) -> None:
     part, data = guarded(EXPECTED)
     data[at] = 0
-    assert f"y is written {words}" in log_of(judge(case(), "M=2 N=3", {"y": part}, {"y": data}, {}))
+    assert f"y is written {words}" in log_of(judge(case(), "M=2 N=3", {}, {"y": part}, {"y": data}, {}))
 
 
 def test_touched_canaries_of_scratch_count_too() -> None:
     part, data = guarded(EXPECTED)
     clean, touched = bytearray([POISON] * 8), bytearray([POISON] * 7 + [1])
-    log = log_of(judge(case(), "M=2 N=3", {"y": part}, {"y": data}, {"partials": (touched, clean)}))
+    log = log_of(judge(case(), "M=2 N=3", {}, {"y": part}, {"y": data}, {"partials": (touched, clean)}))
     assert "partials is written at byte 1 before its begin" in log
 
 

@@ -14,9 +14,9 @@ from harness.check import check
 from harness.devices import DeviceChoice
 from harness.measure import Meter
 from harness.supervisor import Supervisor
-from kernels.gemv_decode.case import tolerance
 from kernels.gemv_decode.lanes_k import SUBGROUP
 from kernels.layouts import CODES, Layout, unpack_scales, unpack_words
+from kernels.linear import tolerance
 from kernels.source import parameters, source
 from kernels.space import Space
 from kernels.spec import DTypes, Errors, Rule, Workload, build_options

@@ -6,7 +6,8 @@ import pytest
 
 import kernels
 from kernels.models import parse_model
-from kernels.plan import Plan, load_model, model_names, plan
+from kernels.plan import Plan, load_model, model_names
+from kernels.plan import plan as plan_all
 
 MODELS = (
     "chatglm2-6b", "clip-vit-b-32", "gemma-2b", "imp-v1.5-3b", "llama2-7b", "llava-1.5-7b", "mobilevlm-3b",
@@ -26,16 +27,20 @@ DECODERS = {
 }
 
 
+def plan(models, **asked) -> Plan:
+    """What decoding asks of the GEMV, where a test does not say otherwise."""
+    return plan_all(models, **{"families": ["gemv_decode"], "m": (1,), **asked})
+
+
 def weight_megabytes(planned: Plan) -> float:
     """What one token reads of the weights, in 10⁶ bytes."""
     return sum(
-        i.count_per_token * i.workload.dims["N"] * i.workload.dims["K"] * i.workload.format.bits_per_weight / 8e6
-        for i in planned
+        i.count * i.workload.dims["N"] * i.workload.dims["K"] * i.workload.format.bits_per_weight / 8e6 for i in planned
     )
 
 
 def by_label(planned: Plan) -> dict[str, tuple[int, int, int]]:
-    return {i.workload.label: (i.workload.dims["N"], i.workload.dims["K"], i.count_per_token) for i in planned}
+    return {i.workload.label: (i.workload.dims["N"], i.workload.dims["K"], i.count) for i in planned}
 
 
 def test_every_model_has_a_sheet():
@@ -157,13 +162,17 @@ layers = { value = 3, status = "checked", source = "made" }
 vocab = { value = 1000, status = "checked", source = "made" }
 gated = { value = true, status = "checked", source = "made" }
 tied = { value = true, status = "checked", source = "made" }
+act = { value = "silu", status = "checked", source = "made" }
+norm = { value = "rms", status = "checked", source = "made" }
+rotary = { value = 128, status = "checked", source = "made" }
+rope = { value = "half", status = "checked", source = "made" }
 """
 
 
 def test_a_k_that_no_group_divides_is_planned_in_fp16_with_a_note():
     planned = plan(parse_model("odd", ODD))
     down = [i for i in planned if "down" in i.workload.label]
-    assert [(i.workload.weights, i.count_per_token) for i in down] == [("fp16", 6)]
+    assert [(i.workload.weights, i.count) for i in down] == [("fp16", 6)]
     assert any("odd down: K = 4304 is not a multiple of the group of int4/g128" in note for note in planned.notes)
 
 
@@ -206,6 +215,12 @@ def test_mistakes_become_sentences(ask, sentence):
         ("[decoder]", "[decoder", "odd.toml is not TOML"),
         ('title = "Odd"', "title = 3", "odd.toml: title should be a text"),
         ("[decoder]", "[tower.image]", "tower.image.gated is not a key"),
+        ('"silu"', '"relu"', "odd.toml: decoder.act is one of silu, gelu, gelu_tanh, quick_gelu, not 'relu'"),
+        (
+            "rotary = { value = 128",
+            "rotary = { value = 256",
+            "decoder.rotary 256 is not an even part of the head's 128",
+        ),
     ],
 )
 def test_a_broken_sheet_says_where(old, new, sentence):

@@ -13,7 +13,7 @@ from harness.probe_kernels import ProbeBed, ProbeError, ProbeKernel
 from harness.supervisor import Supervisor
 from kernels.spec import Cost
 
-RATES = Rates(read_per_ns=50.0, flops_per_ns={"fp32": 500.0}, launch_ns=2000.0)
+RATES = Rates(read_per_ns=50.0, copy_per_ns=40.0, flops_per_ns={"fp32": 500.0}, launch_ns=2000.0)
 
 
 def test_the_limit_is_the_largest_of_three() -> None:

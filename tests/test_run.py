@@ -22,7 +22,8 @@ from harness.probe import ProbeResult, probe
 from harness.records import read
 from harness.supervisor import Supervisor
 from kernels import tuned
-from kernels.plan import Plan, Planned, dtype_policy
+from kernels.jobs import dtype_policy
+from kernels.plan import Plan, Planned
 from kernels.spec import DeviceSheet, Measurement, Verdict, Workload
 from tuner.request import Request
 from tuner.run import journal_path, tune

@@ -28,12 +28,12 @@ def layouts_of(family: Family, config: Config, workload: Workload) -> tuple[tupl
     return tuple(sorted(family.variant(config["variant"]).layouts(config, workload).items()))
 
 
-GroupKey = tuple[str, str | None, str]  # family, weights, dtype policy: what shares one layout
+GroupKey = tuple[str, str | None, str]  # what the layouts arrange, weights, dtype policy: what shares one layout
 
 
-def group_key(workload: Workload) -> GroupKey:
-    """Workloads with one key read their weights in one layout."""
-    return workload.family, workload.weights, str(workload.dtypes)
+def group_key(family: Family, workload: Workload) -> GroupKey:
+    """Workloads with one key read the same tensors, whatever their family, and so in one layout."""
+    return family.shares or family.name, workload.weights, str(workload.dtypes)
 
 
 def choose_layouts(
@@ -47,11 +47,11 @@ def choose_layouts(
     """
     groups: dict[GroupKey, list[Searched]] = {}
     for item in searched:
-        groups.setdefault(group_key(item.workload), []).append(item)
-    return {key: _best_layout(families[key[0]], group) for key, group in groups.items()}
+        groups.setdefault(group_key(families[item.workload.family], item.workload), []).append(item)
+    return {key: _best_layout(families, group) for key, group in groups.items()}
 
 
-def _best_layout(family: Family, group: Sequence[Searched]) -> tuple[tuple[str, str], ...]:
+def _best_layout(families: Mapping[str, Family], group: Sequence[Searched]) -> tuple[tuple[str, str], ...]:
     # Per workload: layout → the best time seen in it. Trials are sorted, so the first of a layout is its best.
     times: list[dict[tuple[tuple[str, str], ...], float]] = []
     for item in group:
@@ -59,7 +59,7 @@ def _best_layout(family: Family, group: Sequence[Searched]) -> tuple[tuple[str, 
             raise ValueError(f"no candidate of {item.workload.key} succeeded; see the failures above")
         best: dict[tuple[tuple[str, str], ...], float] = {}
         for trial in item.ok:
-            best.setdefault(layouts_of(family, trial.config, item.workload), trial.cost_ns)
+            best.setdefault(layouts_of(families[item.workload.family], trial.config, item.workload), trial.cost_ns)
         times.append(best)
     totals: dict[tuple[tuple[str, str], ...], float] = {}
     for layout in set().union(*times):

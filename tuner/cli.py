@@ -18,7 +18,7 @@ from harness.tables import json_text, say
 from kernels import tuned
 from kernels.explain import explain
 from kernels.identity import identify
-from kernels.plan import dtype_policy
+from kernels.jobs import dtype_policy
 from kernels.spec import WeightFormat, Workload
 from tuner.request import add_arguments, from_arguments
 from tuner.run import tune

@@ -27,6 +27,7 @@ from kernels.tuned import (
     EntryStats,
     Interval,
     KernelSection,
+    Match,
     ProvenOn,
     Route,
     TunedConfig,
@@ -126,7 +127,8 @@ def decisions(finals: Sequence[Record], sheet: DeviceSheet) -> tuple[list[Decisi
         final, found = _final_of(record)
         errors |= found
         workload = final.default.candidate.workload
-        groups.setdefault(group_key(workload), []).append((place, workload, final))
+        key = group_key(final.default.candidate.family, workload)
+        groups.setdefault(key, []).append((place, workload, final))
     decided: dict[int, Decision] = {}
     for group in groups.values():
         try:
@@ -207,9 +209,9 @@ def _verdicts(records: Sequence[Record], workloads: Collection[str]) -> Counter[
 def _entries(
     decided: Sequence[Decision], errors: Mapping[Candidate, Errors], sheet: DeviceSheet, device: DeviceFacts
 ) -> list[Entry]:
-    by_match: dict[GroupKey, list[Decision]] = {}
+    by_match: dict[str, list[Decision]] = {}
     for decision in decided:
-        by_match.setdefault(group_key(decision.workload), []).append(decision)
+        by_match.setdefault(str(Match.of(decision.workload)), []).append(decision)
     entries, spare = [], []
     for group in by_match.values():
         family = kernels.families()[group[0].workload.family]

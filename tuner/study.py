@@ -200,7 +200,7 @@ class Study:
         budget_s = FINALS_SHARE * self._request.seconds / len(self._jobs)
         for job, item in zip(self._jobs, searched, strict=True):
             self._say(f"finals: {job.workload.label} {job.workload.weights or ''}")
-            layout = layouts[group_key(job.workload)]
+            layout = layouts[group_key(job.space.family, job.workload)]
             chosen = finalists(item, layout, lambda trial, job=job: self._candidate(job, trial.config))  # type: ignore[misc]
             self._final(job, chosen, budget_s)
 
@@ -208,7 +208,7 @@ class Study:
         assert job.outcome is not None
         if not any(t.config == job.default and t.measurement.stats for t in job.outcome.trials):
             raise KilnError(self._why_nothing(job))
-        return Searched(job.workload, job.planned.count_per_token, tuple(job.outcome.ok), job.default)
+        return Searched(job.workload, job.planned.count, tuple(job.outcome.ok), job.default)
 
     def _why_nothing(self, job: Job) -> str:
         """The default did not succeed: then the device or the reference is suspect, not the candidates."""
@@ -242,7 +242,7 @@ class Study:
         }
         finalists = [Finalist(c.candidate, c.measurement.samples_ns) for c in ok]
         errors = {c.candidate: c.measurement.errors for c in ok if c.measurement.errors}
-        self._journal.final(**final_record(job.planned.count_per_token, finalists, errors, facts))
+        self._journal.final(**final_record(job.planned.count, finalists, errors, facts))
 
     def deployment(self) -> None:
         """Time every winner as an engine runs it, on a queue without profiling, and write the gap down."""
@@ -260,5 +260,7 @@ class Study:
 
 def _limits(least: Limit, contest: Contest) -> list[int]:
     """The limit as each round's anchor saw it, so that percentages have an interval; [] without such an anchor."""
-    anchor = contest.anchors_ns.get({"bandwidth": "read", "arithmetic": "madd"}.get(least.limited_by, ""), ())
+    anchors = contest.anchors_ns
+    moved = anchors.get("copy") or anchors.get("read", ())
+    anchor = {"bandwidth": moved, "arithmetic": anchors.get("madd", ())}.get(least.limited_by, ())
     return [round(least.ns * ns / float(np.median(anchor))) for ns in anchor]

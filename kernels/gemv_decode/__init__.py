@@ -2,28 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
 
+from kernels import linear
 from kernels.gemv_decode import outputs
-from kernels.gemv_decode.case import awkward, least_cost, make_case
 from kernels.gemv_decode.int8_dot import INT8_DOT, INT8_MUL
 from kernels.gemv_decode.lanes_k import LOCAL_TREE, SUBGROUP
 from kernels.gemv_decode.panel import PANEL
 from kernels.gemv_decode.split_k import SPLIT_K
 from kernels.gemv_decode.waves import IMAGE, WAVE_K
+from kernels.jobs import GEMV_ROWS, Ask, Found, Job, Matrix, heaviest, matrices
+from kernels.models import ModelSheet
 from kernels.spec import Abi, Arg, Config, DeviceSheet, Family, Rule, Workload
 
-_FORMATS = {"fp16": 0, "int8": 1, "int4": 2, "e0m4": 3}
+
+def _awkward(workload: Workload) -> tuple[Workload, ...]:
+    """Small hard shapes: one output, tails of every panel and tile, one group, a long K."""
+    M = workload.dims["M"]
+    step = workload.format.group or 8
+    shapes = (
+        (1, 1, step),
+        (M, 131, 3 * step),
+        (max(1, M - 1), 67, 8 * step if workload.format.group else 1000),
+        (M, 16, 16384),
+    )
+    distinct = dict.fromkeys(shapes)
+    return tuple(workload.with_dims(M=m, N=n, K=k) for m, n, k in distinct)
 
 
-def _defines(workload: Workload) -> Mapping[str, int]:
-    return {
-        "FORMAT": _FORMATS[workload.format.kind],
-        "GROUP": outputs.chunk(workload),
-        "ACT_FP16": int(workload.dtypes.act == "fp16"),
-        "COMPUTE_FP16": int(workload.dtypes.compute == "fp16"),
-        "ACC_FP16": int(workload.dtypes.acc == "fp16"),
-    }
+def _cover() -> tuple[Workload, ...]:
+    """Every format and policy, with one token, a few and all that the contract has."""
+    rows = itertools.cycle((1, 3, 16))
+    return tuple(
+        Workload("gemv_decode", {"M": next(rows), "N": 80, "K": 384}, dtypes, form)
+        for form, dtypes in itertools.product(linear.ALL_FORMATS, linear.POLICIES)
+        if not (form == "fp16" and dtypes.compute == "int8")
+    )
+
+
+def _jobs(sheet: ModelSheet, ask: Ask) -> Found:
+    """The projections of every decoder block, lm_head, and the pooled row of a tower, wherever M is at most 16.
+
+    K and V are one call, as their weights are read together; gate and up are two calls of one shape.
+    """
+    found: list[Job] = []
+    notes: list[str] = []
+    rows = [m for m in ask.m if m <= GEMV_ROWS]
+    if many := [str(m) for m in ask.m if m > GEMV_ROWS]:
+        notes.append(f"gemv_decode serves up to {GEMV_ROWS} rows: M = {', '.join(many)} is left to a GEMM")
+    if sheet.decoder:
+        for form in ask.formats:
+            for matrix in matrices(sheet.decoder):
+                found += [linear.job("gemv_decode", sheet, matrix, m, form, ask, notes) for m in rows]
+            most = heaviest(sheet.decoder)
+            for m in ask.overlap:
+                found.append(linear.job("gemv_decode", sheet, most, m, form, ask, notes, phase="overlap"))
+    for tower in sheet.towers:
+        if tower.project:
+            pooled = Matrix(f"{tower.name} projection", tower.project, tower.hidden, 1)
+            phase = f"tower {tower.name}"
+            found.append(linear.job("gemv_decode", sheet, pooled, 1, "fp16", ask, notes, phase=phase))
+        if tower.tokens > GEMV_ROWS:
+            notes.append(
+                f"{sheet.name} {tower.name} tower: its blocks see {tower.tokens} rows at once, "
+                f"more than gemv_decode's {GEMV_ROWS}: left to a GEMM"
+            )
+    return found, notes
 
 
 def _default(workload: Workload, sheet: DeviceSheet) -> Config:
@@ -39,7 +83,9 @@ def _default(workload: Workload, sheet: DeviceSheet) -> Config:
         # Four blocks share one reading of x and keep four streams of weights in flight (Zen 5, 16384 × 2048, int4/g128:
         # 1 → 2 → 4 blocks 28 → 78 → 91 % of read bandwidth), as long as every core still has work.
         blocks = 4 if tokens <= 4 and workload.dims["N"] >= 8 * vector * sheet.compute_units else 2
-        return PANEL.config(P=vector, VEC=vector, BLOCKS=blocks, WG=1, MT=tokens, UNROLL=1)
+        return PANEL.config(
+            P=linear.default_panel(workload, sheet.kind), VEC=vector, BLOCKS=blocks, WG=1, MT=tokens, UNROLL=1
+        )
     return WAVE_K.config(MT=tokens)
 
 
@@ -59,29 +105,15 @@ FAMILY = Family(
         ),
     ),
     dims=("M", "N", "K"),
-    case=make_case,
-    cost=least_cost,
-    defines=_defines,
+    case=linear.make_case,
+    cost=linear.least_cost,
+    defines=linear.defines,
     variants=(PANEL, WAVE_K, SUBGROUP, LOCAL_TREE, SPLIT_K, IMAGE, INT8_MUL, INT8_DOT),
     default=_default,
-    workload_rules=(
-        Rule(
-            "integer products need integer weights",
-            (),
-            lambda c, w, s: not (w.dtypes.compute == "int8" and w.format.kind == "fp16"),
-        ),
-        Rule("M is 1 to 16", (), lambda c, w, s: 1 <= w.dims["M"] <= 16),
-        Rule(
-            "K is a multiple of the group (of 8 for fp16 and int8)",
-            (),
-            lambda c, w, s: w.dims["K"] % (w.format.group or 8) == 0,
-        ),
-        Rule(
-            "the packed weights fit one buffer",
-            (),
-            lambda c, w, s: w.dims["N"] * w.dims["K"] * w.format.bits_per_weight / 8 <= s.max_alloc_bytes,
-        ),
-    ),
-    awkward=awkward,
-    bounds={"M": (1, 16)},
+    workload_rules=(*linear.RULES, Rule("M is 1 to 16", (), lambda c, w, s: 1 <= w.dims["M"] <= GEMV_ROWS)),
+    awkward=_awkward,
+    cover=_cover,
+    jobs=_jobs,
+    bounds={"M": (1, GEMV_ROWS)},
+    shares="weights",
 )

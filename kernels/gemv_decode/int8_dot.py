@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kernels.gemv_decode.outputs import LOAD_RULE, PANEL_RULE, PANELS, TOKENS, TOKENS_RULE, layouts, token_tiles
+from kernels.gemv_decode.outputs import LOAD_RULE, PANEL_RULE, TOKENS, TOKENS_RULE, token_tiles
 from kernels.layouts import CODES
+from kernels.linear import PANELS, layouts
 from kernels.source import source
 from kernels.spec import (
     Ceil,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels import linear
 from kernels.gemv_decode import outputs
 from kernels.layouts import CODES
 from kernels.source import source
@@ -81,7 +82,7 @@ SUBGROUP = Variant(
     ),
     schedule=_schedule,
     traffic=lambda c, w, s: _traffic(c, w, s, 0),
-    layouts=outputs.layouts,
+    layouts=linear.layouts,
     workload_rules=(
         outputs.FLOAT_ONLY,
         Rule("the device has subgroups", (), lambda c, w, s: bool(s.subgroup_sizes)),
@@ -101,6 +102,6 @@ LOCAL_TREE = Variant(
     ),
     schedule=_schedule,
     traffic=lambda c, w, s: _traffic(c, w, s, _tree_bytes(c)),
-    layouts=outputs.layouts,
+    layouts=linear.layouts,
     workload_rules=(outputs.FLOAT_ONLY,),
 )

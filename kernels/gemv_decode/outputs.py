@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from kernels import linear
 from kernels.layouts import CODES
 from kernels.spec import Ceil, Config, DeviceSheet, Rule, Size, Traffic, Workload
 
-PANELS = (4, 8, 16, 32, 64, 128)
 TOKENS = (1, 2, 4, 8, 16)
 
 
 def tokens_up(workload: Workload) -> int:
     """M rounded up to a power of two."""
     return 1 << int(workload.dims["M"] - 1).bit_length()
-
-
-def chunk(workload: Workload) -> int:
-    """K that is worked through at a time: the group, or 128 for formats without one."""
-    return workload.format.group or 128
-
-
-def layouts(config: Config, workload: Workload) -> Mapping[str, str]:
-    """Weights in panels of P outputs, words of what the format holds."""
-    return {"w": f"n{config['P']}k{CODES[workload.format.kind]}"}
 
 
 def arguments(workload: Workload, *between: str) -> tuple[str, ...]:
@@ -49,7 +37,7 @@ def local_bytes(config: Config, workload: Workload, waves: int = 1) -> int:
     if not config.get("XLOCAL", 0):
         return 0
     item = 2 if workload.dtypes.compute == "fp16" else 4
-    return waves * int(config["MT"]) * chunk(workload) * item
+    return waves * int(config["MT"]) * linear.chunk(workload) * item
 
 
 def traffic(config: Config, workload: Workload, work_items: int, local: int) -> Traffic:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels import linear
 from kernels.gemv_decode import outputs
 from kernels.source import source
 from kernels.spec import Ceil, Config, DeviceSheet, Launch, Rule, Schedule, Traffic, Variant, Workload, evaluate
@@ -32,7 +33,7 @@ PANEL = Variant(
     name="panel",
     source=source("gemv_decode", "panel.cl"),
     params={
-        "P": outputs.PANELS,
+        "P": linear.PANELS,
         "VEC": (1, 2, 4, 8, 16),
         "BLOCKS": (1, 2, 4, 8),
         "WG": (1, 2, 4, 16, 64, 128, 256),
@@ -62,7 +63,7 @@ PANEL = Variant(
     ),
     schedule=_schedule,
     traffic=_traffic,
-    layouts=outputs.layouts,
+    layouts=linear.layouts,
     workload_rules=(outputs.FLOAT_ONLY,),
     any_local=True,
 )

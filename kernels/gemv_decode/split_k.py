@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels import linear
 from kernels.gemv_decode import outputs
 from kernels.source import source
 from kernels.spec import (
@@ -56,7 +57,7 @@ SPLIT_K = Variant(
     name="split_k",
     source=source("gemv_decode", "split_k.cl"),
     params={
-        "P": outputs.PANELS,
+        "P": linear.PANELS,
         "VEC": (1, 2, 4, 8, 16),
         "BLOCKS": (1, 2, 4),
         "WG": (1, 64, 128, 256),
@@ -82,7 +83,7 @@ SPLIT_K = Variant(
         Rule(
             "every range of K has a group",
             ("SPLITS",),
-            lambda c, w, s: w.dims["K"] >= c["SPLITS"] * outputs.chunk(w),
+            lambda c, w, s: w.dims["K"] >= c["SPLITS"] * linear.chunk(w),
         ),
         outputs.CODE_RULE,
         outputs.register_rule("VEC", "BLOCKS", "MT"),
@@ -90,6 +91,6 @@ SPLIT_K = Variant(
     ),
     schedule=_schedule,
     traffic=_traffic,
-    layouts=outputs.layouts,
+    layouts=linear.layouts,
     workload_rules=(outputs.FLOAT_ONLY,),
 )

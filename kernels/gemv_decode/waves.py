@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels import linear
 from kernels.gemv_decode import outputs
 from kernels.layouts import CODES
 from kernels.source import source
@@ -58,7 +59,7 @@ def _traffic(config: Config, workload: Workload, sheet: DeviceSheet) -> Traffic:
 
 
 def _shares(config: Config, workload: Workload, sheet: DeviceSheet) -> bool:
-    return bool(workload.dims["K"] >= config["WAVES"] * outputs.chunk(workload))
+    return bool(workload.dims["K"] >= config["WAVES"] * linear.chunk(workload))
 
 
 def _image_fits(config: Config, workload: Workload, sheet: DeviceSheet) -> bool:
@@ -94,7 +95,7 @@ WAVE_K = Variant(
     name="wave_k",
     source=source("gemv_decode", "wave_k.cl"),
     params={
-        "P": outputs.PANELS,
+        "P": linear.PANELS,
         "VEC": (1, 2, 4),
         "LANES": (16, 32, 64, 128),
         "WAVES": (1, 2, 4, 8),
@@ -114,7 +115,7 @@ WAVE_K = Variant(
     ),
     schedule=_from_buffer,
     traffic=_traffic,
-    layouts=outputs.layouts,
+    layouts=linear.layouts,
     workload_rules=(
         outputs.FLOAT_ONLY,
         Rule("the device is a GPU (a CPU takes panel's explicit vectors)", (), lambda c, w, s: s.kind != "cpu"),
@@ -125,7 +126,7 @@ IMAGE = Variant(
     name="image",
     source=source("gemv_decode", "image.cl"),
     params={
-        "P": outputs.PANELS,
+        "P": linear.PANELS,
         "VEC": (4,),  # a texel is four words
         "LANES": (8, 16, 32, 64, 128),
         "WAVES": (1, 2, 4, 8),
@@ -142,7 +143,7 @@ IMAGE = Variant(
     ),
     schedule=_from_image,
     traffic=_traffic,
-    layouts=outputs.layouts,
+    layouts=linear.layouts,
     workload_rules=(outputs.FLOAT_ONLY,),
     needs=("cl_khr_image2d_from_buffer",),
 )

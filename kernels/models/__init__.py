@@ -14,6 +14,9 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 Status = Literal["checked", "to_check"]
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "quick_gelu")  # x·σ(x), by erf, by its tanh approximation, x·σ(1.702 x)
+NORMS = ("rms", "rms1p", "layer")  # RMSNorm, RMSNorm with weight 1 + w (Gemma), LayerNorm with bias
+ROPES = ("half", "interleaved")  # dims (i, i + rotary/2) are a pair, or (2i, 2i + 1)
 _T = TypeVar("_T", int, bool, str)
 
 
@@ -37,6 +40,10 @@ class Decoder:
     layers: int
     vocab: int  # rows of lm_head, padding of the checkpoint included
     gated: bool  # feed-forward has a gate beside `up` (SwiGLU, GeGLU)
+    act: str  # of ACTIVATIONS, in the feed-forward layer
+    norm: str  # of NORMS
+    rotary: int  # dims of a head that RoPE turns, from the first; 0 = positions enter elsewhere
+    rope: str  # of ROPES: which dims are a pair
     tied: bool  # lm_head shares the embedding's weights; it is read once a token either way
 
 
@@ -53,6 +60,8 @@ class Tower:
     skip_last: int  # blocks at the end whose output nobody reads (features are taken from an earlier layer)
     tokens: int
     project: int  # width that the one pooled row is projected to after the last block, 0 = it is not
+    act: str  # of ACTIVATIONS, in the feed-forward layer; its norms are LayerNorm
+    causal: bool  # a token attends to earlier ones alone
 
 
 @dataclass(frozen=True)
@@ -145,7 +154,15 @@ class _Sheet:
             **{key: self._value("decoder", table, key, int) for key in sizes},
             gated=self._value("decoder", table, "gated", bool),
             tied=self._value("decoder", table, "tied", bool),
+            act=self._choice("decoder", table, "act", ACTIVATIONS),
+            norm=self._choice("decoder", table, "norm", NORMS),
+            rotary=self._value("decoder", table, "rotary", int),
+            rope=self._choice("decoder", table, "rope", ROPES),
         )
+        if decoder.rotary > decoder.head_dim or decoder.rotary % 2:
+            raise self._error(
+                "decoder.rotary", f"{decoder.rotary} is not an even part of the head's {decoder.head_dim}"
+            )
         if decoder.heads % decoder.kv_heads:
             raise self._error("decoder.kv_heads", f"{decoder.kv_heads} does not divide the {decoder.heads} heads")
         return decoder
@@ -156,12 +173,13 @@ class _Sheet:
             raise self._error(where, "should be a table")
         sizes = ("hidden", "inter", "heads", "head_dim", "layers", "tokens")
         extras = ("skip_last", "project")
-        self._only(where, table, {*sizes, *extras})
+        self._only(where, table, {*sizes, *extras, "act", "causal"})
         values = {key: self._value(where, table, key, int) for key in sizes}
         values |= {key: self._value(where, table, key, int) if key in table else 0 for key in extras}
         if values["heads"] * values["head_dim"] != values["hidden"]:
             raise self._error(f"{where}.head_dim", "times the heads is not the hidden size")
-        return Tower(name=name, **values)
+        act = self._choice(where, table, "act", ACTIVATIONS)
+        return Tower(name=name, **values, act=act, causal=self._value(where, table, "causal", bool))
 
     def _projector(self) -> Projector:
         table = self.data["projector"]
@@ -181,6 +199,12 @@ class _Sheet:
             raise self._error(f"{where}.{key}", f"should be {_KINDS[kind]}, found {value!r}")
         if kind is int and int(value) < 1:
             raise self._error(f"{where}.{key}", f"should be positive, found {value!r}")
+        return value
+
+    def _choice(self, where: str, table: Mapping[str, Any], key: str, choices: tuple[str, ...]) -> str:
+        value = self._value(where, table, key, str)
+        if value not in choices:
+            raise self._error(f"{where}.{key}", f"is one of {', '.join(choices)}, not {value!r}")
         return value
 
     def _entry(self, where: str, table: Mapping[str, Any], key: str) -> Any:

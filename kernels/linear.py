@@ -1,4 +1,7 @@
-"""Inputs, right answers, tolerances and least cost of `gemv_decode` workloads."""
+"""What the families that multiply by a weight matrix share: cases, tolerances, least cost, defines and layouts.
+
+One packed copy of a weight feeds all of them, so formats, layouts and the tensors of a case are the same everywhere.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from kernels.layouts import Layout, pack_row_scales, pack_scales, pack_words
-from kernels.spec import Case, Cost, Tolerance, WeightFormat, Workload
+from kernels.jobs import Ask, Job, Matrix, phase_of
+from kernels.layouts import CODES, Layout, pack_row_scales, pack_scales, pack_words
+from kernels.models import ModelSheet
+from kernels.spec import Case, Config, Cost, DTypes, Rule, Stored, Tolerance, WeightFormat, Workload
 from reference.matmul import gemv_quantized
 
 Array = np.ndarray[Any, Any]
 
 _ACT: dict[str, Any] = {"fp16": np.float16, "fp32": np.float32}
+_FORMATS = {"fp16": 0, "int8": 1, "int4": 2, "e0m4": 3}
 _OUTLIERS = 4  # activations per row that are thirty times as large, as transformers have them
 _SPREAD = 0.02  # standard deviation of the weights
 _INT8_BLOCK = 32  # activations that share an int8 scale: X_BLOCK of int8.clh
@@ -37,7 +43,7 @@ def make_case(workload: Workload, seed: int) -> Case:
     expected = gemv_quantized(x, weights.kind, codes, scale, bias, weights.group)
     return Case(
         pack=partial(_pack, x, weights, codes, scale, bias),
-        outputs={"y": np.dtype(_ACT[workload.dtypes.act])},
+        outputs={"y": Stored(np.dtype(_ACT[workload.dtypes.act]), (M, N))},
         expected={"y": expected},
         tolerance=tolerance(workload, x, expected),
     )
@@ -130,18 +136,83 @@ def least_cost(workload: Workload) -> Cost:
     act_bytes = np.dtype(_ACT[workload.dtypes.act]).itemsize
     row_scales = 2 * N if workload.format.kind == "int8" else 0
     weight_bytes = N * K * workload.format.bits_per_weight / 8 + row_scales
-    return Cost(flops=2.0 * M * N * K, bytes=weight_bytes + act_bytes * M * (N + K))
+    return Cost(flops=2.0 * M * N * K, bytes=weight_bytes + act_bytes * M * (N + K), written=act_bytes * M * N)
 
 
-def awkward(workload: Workload) -> tuple[Workload, ...]:
-    """Small hard shapes: one output, tails of every panel and tile, one group, a long K."""
-    M = workload.dims["M"]
-    step = workload.format.group or 8
-    shapes = (
-        (1, 1, step),
-        (M, 131, 3 * step),
-        (max(1, M - 1), 67, 8 * step if workload.format.group else 1000),
-        (M, 16, 16384),
-    )
-    distinct = dict.fromkeys(shapes)
-    return tuple(workload.with_dims(M=m, N=n, K=k) for m, n, k in distinct)
+# ---------------------------------------------------------------- what a model asks
+
+
+def job(
+    family: str, sheet: ModelSheet, matrix: Matrix, m: int, form: str, ask: Ask, notes: list[str], *, phase: str = ""
+) -> Job:
+    """`m` rows times one of a model's matrices, in fp16 (and a note) where the format's group does not divide K."""
+    group = WeightFormat.parse(form).group
+    if group and matrix.K % group:
+        notes.append(
+            f"{sheet.name} {matrix.name}: K = {matrix.K} is not a multiple of the group of {form}; planned with fp16"
+        )
+        form = "fp16"
+    dims = {"M": m, "N": matrix.N, "K": matrix.K}
+    workload = Workload(family, dims, ask.dtypes(form), form, label=f"{sheet.name} {matrix.name}")
+    return Job(workload, matrix.count if phase != "overlap" else 1, phase or phase_of(m))
+
+
+# ---------------------------------------------------------------- as the sources read it
+
+PANELS = (4, 8, 16, 32, 64, 128)  # outputs side by side
+
+
+def chunk(workload: Workload) -> int:
+    """K that is worked through at a time: the group, or 128 for formats without one."""
+    return workload.format.group or 128
+
+
+def defines(workload: Workload) -> Mapping[str, int | float]:
+    """Weight format and dtype policy, as `_common/weights.clh` and `_common/types.clh` read them."""
+    return {
+        "FORMAT": _FORMATS[workload.format.kind],
+        "GROUP": chunk(workload),
+        "ACT_FP16": int(workload.dtypes.act == "fp16"),
+        "COMPUTE_FP16": int(workload.dtypes.compute == "fp16"),
+        "ACC_FP16": int(workload.dtypes.acc == "fp16"),
+    }
+
+
+def layouts(config: Config, workload: Workload) -> Mapping[str, str]:
+    """Weights in panels of P outputs, words of what the format holds."""
+    return {"w": f"n{config['P']}k{CODES[workload.format.kind]}"}
+
+
+def default_panel(workload: Workload, kind: str) -> int:
+    """The panel that every family's default reads on a kind of device, so that untuned families share one copy too."""
+    if kind != "cpu":
+        return 64
+    return 16 if workload.dtypes.compute != "fp16" else 8
+
+
+ALL_FORMATS = ("fp16", "int8", *(f"{kind}/g{group}" for kind in ("int4", "e0m4") for group in (32, 64, 128)))
+POLICIES = (
+    DTypes("fp16", "fp32", "fp32"),
+    DTypes("fp32", "fp32", "fp32"),
+    DTypes("fp16", "fp16", "fp32"),
+    DTypes("fp16", "fp16", "fp16"),
+    DTypes("fp16", "int8", "int32"),
+)
+
+RULES = (
+    Rule(
+        "integer products need integer weights",
+        (),
+        lambda c, w, s: not (w.dtypes.compute == "int8" and w.format.kind == "fp16"),
+    ),
+    Rule(
+        "K is a multiple of the group (of 8 for fp16 and int8)",
+        (),
+        lambda c, w, s: w.dims["K"] % (w.format.group or 8) == 0,
+    ),
+    Rule(
+        "the packed weights fit one buffer",
+        (),
+        lambda c, w, s: w.dims["N"] * w.dims["K"] * w.format.bits_per_weight / 8 <= s.max_alloc_bytes,
+    ),
+)
