@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup tune test check bench wheel lowest shows ci clean
+.PHONY: help setup tune test check bench sanitize validate wheel lowest shows ci clean
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -32,13 +32,20 @@ bench: setup ## device times of every default through pytest-benchmark, saved un
 	$(PY) -m pytest -o addopts= --benchmark-only --benchmark-autosave --benchmark-columns=median,iqr,min,rounds \
 		--benchmark-sort=name tests/test_bench.py
 
+validate: setup ## every variant with each format and option once, against NumPy, on both CPU runtimes
+	$(PY) -m harness validate --device cpu --quick
+	$(PY) -m harness validate --device ocl:intel --quick
+
+sanitize: setup ## every variant under Oclgrind: memory, races, uninitialised values
+	$(PY) -m harness sanitize --install
+
 wheel: setup ## the wheel in a clean environment without OpenCL, run from /
 	$(PY) -m pytest -m slow tests/test_wheel.py
 
 lowest: ## the tests on the lowest versions that pyproject.toml promises
 	$(PYTHON) -m venv build/lowest
 	build/lowest/bin/python -m pip install --quiet -c .ci/lowest.txt -e '.[cpu,test]'
-	build/lowest/bin/python -m pytest -m "not slow" -p no:cacheprovider
+	build/lowest/bin/python -m pytest -m "not slow" -p no:cacheprovider -k "not awkward_shapes and not minilm"
 
 shows: setup ## what the README promises, run as written
 	.ci/shows
@@ -46,6 +53,8 @@ shows: setup ## what the README promises, run as written
 ci: ## all of it
 	$(MAKE) test
 	$(MAKE) check
+	$(MAKE) sanitize
+	$(MAKE) validate
 	$(MAKE) wheel
 	$(MAKE) lowest
 	$(MAKE) shows

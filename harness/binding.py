@@ -32,6 +32,8 @@ class Bench:
     sheet: DeviceSheet
     store: BufferStore
     cases: CaseStore
+    margin_bytes: int = MARGIN_BYTES  # at both ends of what is written; 0 where the device itself watches every access
+    texels: bool = False  # a buffer of texels stands in for each image
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def bind(bench: Bench, candidate: Candidate, copies: int = 1) -> Bound:
     case = bench.cases.case(family, workload)
     blobs = bench.cases.packed(family, workload, candidate.layouts)
     cold, inouts = family.abi.cold, family.abi.names("inout")  # formats and options may leave some of them out
-    margin = max(MARGIN_BYTES, bench.supervisor.hello().device["mem_base_addr_align_bytes"])
+    align = bench.supervisor.hello().device["mem_base_addr_align_bytes"]
+    margin = max(bench.margin_bytes, align) if bench.margin_bytes else 0
     refs: dict[str, Ref] = {}
     for name, blob in blobs.items():
         if name not in inouts:
@@ -99,7 +102,7 @@ def bind(bench: Bench, candidate: Candidate, copies: int = 1) -> Bound:
     refs |= {name: guarded.ref for name, guarded in (outputs | scratch).items()}
     return Bound(
         candidate.program,
-        launches(candidate, refs),
+        launches(candidate, refs, texels=bench.texels),
         outputs,
         scratch,
         tuple(str(refs[name]["buf"]) for name in cold if name in refs),

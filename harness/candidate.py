@@ -115,12 +115,16 @@ def _names(launch: Launch) -> list[str]:
     return [arg.of if isinstance(arg, ImageView) else arg for arg in launch.args]
 
 
-def launches(candidate: Candidate, refs: Mapping[str, Ref]) -> list[dict[str, Any]]:
+def launches(candidate: Candidate, refs: Mapping[str, Ref], *, texels: bool = False) -> list[dict[str, Any]]:
     """The schedule as a runner takes it: grids evaluated, arguments bound to `refs` by ABI and scratch name.
 
     Raises KeyError naming an argument that is neither a dim nor bound, which is a mistake in the family.
     """
-    return [_launch(candidate, launch, refs) for launch in candidate.schedule.launches]
+    found = [_launch(candidate, launch, refs) for launch in candidate.schedule.launches]
+    if texels:
+        for image in (arg["image"] for launch in found for arg in launch["args"] if "image" in arg):
+            image["texels"] = True
+    return found
 
 
 def _launch(candidate: Candidate, launch: Launch, refs: Mapping[str, Ref]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def check(bench: Bench, candidate: Candidate) -> Errors | Measurement:
     shapes = [*(other for other in awkward if other and other.workload != candidate.workload), candidate]
     every: list[Errors] = []
     for shape in shapes:
-        found = _check_shape(bench, shape)
+        found = check_shape(bench, shape)
         if isinstance(found, Measurement):
             return found
         every.append(found)
@@ -69,13 +69,15 @@ def shape_text(dims: Dims) -> str:
     return " ".join(f"{name}={value}" for name, value in dims.items())
 
 
-def _check_shape(bench: Bench, candidate: Candidate) -> Errors | Measurement:
+def check_shape(bench: Bench, candidate: Candidate, timeout_s: float | None = None) -> Errors | Measurement:
+    """The errors at the candidate's own shape alone, or the failure. The program must be built."""
     dims = shape_text(candidate.workload.dims)
     case = bench.cases.case(candidate.family, candidate.workload)
     bound: Bound | None = None
     try:
         bound = bind(bench, candidate)
-        bench.supervisor.run(bound.program, bound.launches, restore=bound.restore, timeout_s=_RUN_TIMEOUT_S)
+        timeout_s = timeout_s or _RUN_TIMEOUT_S
+        bench.supervisor.run(bound.program, bound.launches, restore=bound.restore, timeout_s=timeout_s)
         fetched = {name: bench.supervisor.get(part.buf) for name, part in bound.outputs.items()}
         margins = {name: _margins(bench, part) for name, part in bound.scratch.items()}
     except (Refused, RunnerLost) as failure:
@@ -87,6 +89,8 @@ def _check_shape(bench: Bench, candidate: Candidate) -> Errors | Measurement:
 
 
 def _margins(bench: Bench, part: Guarded) -> tuple[bytearray, bytearray]:
+    if not part.margin:
+        return bytearray(), bytearray()
     get = bench.supervisor.get
     return get(part.buf, 0, part.margin), get(part.buf, part.margin + part.bytes, part.margin)
 

@@ -1,4 +1,4 @@
-"""The command line of the harness: `python -m harness doctor`, `python -m harness probe`.
+"""The command line of the harness: `python -m harness doctor`, `probe`, `bench`, `validate`, `sanitize`.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 device not there, 130 interrupted.
 """
@@ -6,14 +6,24 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 device not there, 130 interrupted
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
-from harness import doctor
+from tqdm import tqdm
+
+import kernels
+from harness import bench, doctor, oclgrind, sanitize, validate
 from harness.devices import DeviceChoice, resolve
-from harness.errors import DeviceMissing, ended
+from harness.errors import DeviceMissing, KilnError, UsageError, ended
+from harness.measure import Meter
 from harness.probe import ProbeResult, Rate, probe
 from harness.supervisor import Supervisor
 from harness.tables import json_text, say, table, time_text
+from kernels import tuned
+from kernels.plan import FORMATS, plan
+from kernels.spec import Family
+from kernels.tuned import TunedConfig
 
 NOISY = 0.1  # a probed rate known no better than this is worth a second try
 
@@ -21,7 +31,8 @@ NOISY = 0.1  # a probed rate known no better than this is worth a second try
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. Errors are one sentence on stderr."""
     args = _parser().parse_args(argv)
-    return ended(lambda: {"doctor": _doctor, "probe": _probe}[args.verb](args))
+    verbs = {"doctor": _doctor, "probe": _probe, "bench": _bench, "validate": _validate, "sanitize": _sanitize}
+    return ended(lambda: verbs[args.verb](args))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,7 +43,25 @@ def _parser() -> argparse.ArgumentParser:
     look.add_argument("--device", metavar="D", help=f"this one alone: {device}")
     limits = verbs.add_parser("probe", help="bandwidth, multiply-add rate and launch latency of a device")
     limits.add_argument("--device", metavar="D", default="auto", help=f"{device} (default %(default)s)")
-    for verb in (look, limits):
+    race = verbs.add_parser("bench", help="a model's workloads: default, tuned, % of the device's limit, NumPy")
+    race.add_argument("--device", metavar="D", default="auto", help=f"{device} (default %(default)s)")
+    race.add_argument("--model", action="append", metavar="M", help="repeatable (default gemma-2b)")
+    race.add_argument("--kernels", metavar="A,B", help="families (default all)")
+    race.add_argument("--weights", metavar="F,G", help="weight formats (default int4/g128,e0m4/g128)")
+    race.add_argument("--act", default="fp16", choices=("fp16", "fp32"), help="activations (default %(default)s)")
+    race.add_argument("--compute", default="fp32", choices=("fp32", "fp16", "int8"), help="(default %(default)s)")
+    race.add_argument("--cache", default="fp16", choices=("fp16", "int8", "int4"), help="(default %(default)s)")
+    race.add_argument("--config", action="append", type=Path, metavar="FILE", help="tuned configs (default: results/)")
+    proof = verbs.add_parser("validate", help="every variant, format, policy and option against the reference")
+    proof.add_argument("--device", metavar="D", default="auto", help=f"{device} (default %(default)s)")
+    proof.add_argument(
+        "--quick", action="store_true", help="each format, policy and option once, one configuration each"
+    )
+    watch = verbs.add_parser("sanitize", help="every variant under Oclgrind: memory, data races, uninitialised values")
+    watch.add_argument("--install", action="store_true", help="install the package oclgrind where it is missing")
+    for verb in (proof, watch):
+        verb.add_argument("--kernels", metavar="A,B", help="families (default all)")
+    for verb in (look, limits, race, proof, watch):
         verb.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -53,6 +82,76 @@ def _probe(args: argparse.Namespace) -> None:
         say(json_text({"device": choice.slug, "description": dict(choice.description), "probe": found.to_json()}))
     else:
         say(probe_text(choice, found))
+
+
+def _bench(args: argparse.Namespace) -> None:
+    try:
+        planned = plan(
+            args.model or ["gemma-2b"],
+            formats=args.weights.split(",") if args.weights else FORMATS,
+            act=args.act,
+            compute=args.compute,
+            cache=args.cache,
+            families=args.kernels.split(",") if args.kernels else None,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    choice = resolve(args.device)
+    documents = [_document(path) for path in args.config or bench.documents(choice)]
+    with Supervisor(choice.command) as supervisor:
+        probed = probe(supervisor, choice.sheet)
+        steps = bench.lines(Meter(supervisor, choice.sheet), choice, probed, list(planned), documents)
+        found = list(tqdm(steps, total=len(planned), disable=None, unit="workload"))
+    say(json_text(bench.to_json(choice, found)) if args.json else bench.text(choice, found))
+
+
+def _document(path: Path) -> TunedConfig:
+    try:
+        return tuned.load(path)
+    except (OSError, ValueError) as error:
+        raise KilnError(str(error)) from error
+
+
+def _validate(args: argparse.Namespace) -> None:
+    families = _families(args.kernels)
+    with _progress("candidate") as tell:
+        report = validate.validate(resolve(args.device), families, quick=args.quick, tell=tell)
+    say(json_text(report.to_json()) if args.json else validate.text(report))
+    if not report.candidates:
+        raise KilnError("nothing was checked: this device runs none of the variants")
+    if report.failures:
+        raise KilnError(f"{report.failures} of {report.candidates} candidates failed on {report.device}")
+
+
+def _sanitize(args: argparse.Namespace) -> None:
+    families = _families(args.kernels)
+    oclgrind.require(install=args.install)
+    with _progress("variant") as tell:
+        report = sanitize.sanitize(families, tell=tell)
+    say(json_text(report.to_json()) if args.json else sanitize.text(report))
+    if report.findings or report.unproven:
+        raise KilnError(f"{report.findings} findings, {len(report.unproven)} variants clean in no form")
+
+
+def _families(names: str | None) -> list[Family]:
+    """The families that a comma-separated list names, all of them for None. Raises UsageError naming the choices."""
+    known = kernels.families()
+    wanted = names.split(",") if names is not None else list(known)
+    if unknown := [name for name in wanted if name not in known]:
+        raise UsageError(f'unknown kernel "{unknown[0]}"; choose from {", ".join(sorted(known))}')
+    return [known[name] for name in dict.fromkeys(wanted)]
+
+
+@contextmanager
+def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr where that is a terminal; yields what to call with (done, of)."""
+    with tqdm(disable=None, unit=unit) as bar:
+
+        def tell(done: int, of: int) -> None:
+            bar.total = of
+            bar.update(done - bar.n)
+
+        yield tell
 
 
 def probe_text(choice: DeviceChoice, found: ProbeResult) -> str:

@@ -26,6 +26,7 @@ from kernels.spec import Measurement, Verdict
 ROUNDS = 15
 _ROUND_NS = 5e6  # device time that one candidate gets in a round, within the two bounds below
 _LEAST, _MOST = 3, 25
+_SLOW_NS = 100e6  # a launch this long is sampled once a round, without a warm-up: it averages over its own noise
 ANCHOR_SAMPLES = 3
 
 
@@ -62,6 +63,7 @@ class _Entrant:
         self.facts: Mapping[str, Any] = {}
         self.failure: Measurement | None = None
         self.samples = _LEAST
+        self.slow = False
         self.rounds_ns: list[float] = []
 
 
@@ -157,8 +159,12 @@ class _Race:
             entrant.failure = build
             return
         entrant.lane = self._meter.place(entrant.candidate)
-        run = self._meter.run(entrant.lane, warmup=1, samples=_LEAST)
-        entrant.samples = max(_LEAST, min(_MOST, round(_ROUND_NS / max(1, min(run.wall_ns)))))
+        run = self._meter.run(entrant.lane, warmup=0, samples=1)
+        entrant.slow = min(run.wall_ns) > _SLOW_NS
+        if not entrant.slow:
+            run = self._meter.run(entrant.lane, warmup=0, samples=_LEAST)
+        least = 1 if entrant.slow else _LEAST
+        entrant.samples = max(least, min(_MOST, round(_ROUND_NS / max(1, min(run.wall_ns)))))
         conditions = {**self._meter.conditions(entrant.lane), "interleaved_samples": entrant.samples}
         entrant.facts = {**entrant.facts, "conditions": conditions}
 
@@ -170,7 +176,7 @@ class _Race:
         for entrant in (*racing[turn:], *racing[:turn]):
             assert entrant.lane is not None
             try:
-                run = self._meter.run(entrant.lane, warmup=1, samples=entrant.samples)
+                run = self._meter.run(entrant.lane, warmup=0 if entrant.slow else 1, samples=entrant.samples)
             except (Refused, RunnerLost) as failure:
                 self._out(entrant, failure)
                 return False

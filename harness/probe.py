@@ -120,14 +120,18 @@ class Limit:
         return 100.0 * self.ns / median_ns
 
 
-def limit(cost: Cost, rates: Rates, compute: str = "fp32") -> Limit:
+def limit(cost: Cost, rates: Rates, compute: str = "fp32", cache_bytes: int = 0) -> Limit:
     """The largest of bytes / bandwidth, FLOPs / multiply-add rate and launch latency.
 
     Bytes that are written pair with as many that are read and move as fast as a copy does; the rest of what is read
-    moves as fast as reading does. A compute type that was not probed (int8) leaves the arithmetic out: the limit is
-    then only a lower one.
+    moves as fast as reading does. Activations that fit the last-level cache (`cache_bytes`) were just written by the
+    kernel before and need no memory; weights and caches always do. A compute type that was not probed (int8) leaves
+    the arithmetic out: the limit is then only a lower one.
     """
-    moved_ns = max(0.0, cost.bytes - 2 * cost.written) / rates.read_per_ns + 2 * cost.written / rates.copy_per_ns
+    if cost.bytes - cost.cold <= cache_bytes:
+        moved_ns = cost.cold / rates.read_per_ns
+    else:
+        moved_ns = max(0.0, cost.bytes - 2 * cost.written) / rates.read_per_ns + 2 * cost.written / rates.copy_per_ns
     limits = [Limit(moved_ns, "bandwidth"), Limit(rates.launch_ns, "launch")]
     if compute in rates.flops_per_ns:
         limits.append(Limit(cost.flops / rates.flops_per_ns[compute], "arithmetic"))

@@ -7,6 +7,9 @@ sets environment variables, so it belongs in a runner process. Importing this mo
 The ICD loader that pyopencl's wheels bundle (ocl-icd) reads one directory of .icd files. A private one with absolute
 paths shows it every driver at once. Libraries are loaded with RTLD_LOCAL on purpose: loaded globally, libintelocl's own
 cl* symbols hide the loader's and PoCL vanishes.
+
+Oclgrind is a fourth: an interpreter that checks kernels, of no use for anything else, and it calls itself a GPU. So it
+is loaded only where it is asked for by name.
 """
 
 from __future__ import annotations
@@ -24,7 +27,11 @@ from pathlib import Path, PurePath
 
 from harness.pocl_repair import repair
 
+SIMULATOR = "oclgrind"  # its name, for `prepare` and for a runner's --driver
 _SYSTEM_VENDORS = "/etc/OpenCL/vendors"
+_SIMULATOR_STEM = "liboclgrind"
+SIMULATOR_LIBRARY = "liboclgrind-rt-icd.so"
+_PREFIXES = ("/usr", "/usr/local")
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,16 @@ def find() -> Runtimes:
     return Runtimes(tuple(drivers), tuple(missing))
 
 
+def simulator() -> Driver | None:
+    """Oclgrind, where it is installed: beside its command, or where Debian and a build of one's own put it."""
+    command = shutil.which(SIMULATOR)
+    prefixes = [str(Path(command).resolve().parent.parent)] if command else []
+    for prefix in (*prefixes, *_PREFIXES):
+        for library in sorted(Path(prefix).glob(f"lib*/oclgrind/{SIMULATOR_LIBRARY}")):
+            return Driver(SIMULATOR, str(library), str(library.parent))
+    return None
+
+
 def prepare(only: str | None = None) -> Runtimes:
     """Point the ICD loader at every loadable driver, or at the one named `only`, and repair PoCL where it needs it.
 
@@ -101,8 +118,10 @@ def prepare(only: str | None = None) -> Runtimes:
     the import sets PYOPENCL_HOME, which would show the bundled PoCL a second time. The record holds what loads and,
     under `missing`, what does not, with the linker's reason. The private directory goes when the process exits.
     """
-    found = find()
-    chosen = [d for d in found.drivers if only is None or d.name == only]
+    if only == SIMULATOR:
+        chosen = [driver] if (driver := simulator()) else []
+    else:
+        chosen = [d for d in find().drivers if only is None or d.name == only]
     usable, missing = [], []
     for driver in chosen:
         try:
@@ -127,7 +146,7 @@ def _system_drivers() -> Iterator[Driver]:
     names: set[str] = set()
     for file in _icd_files():
         for line in _lines(file):
-            if _base(line) in seen:
+            if _base(line) in seen or _base(line).startswith(_SIMULATOR_STEM):
                 continue
             seen.add(_base(line))
             name = file.stem if file.stem not in names else f"{file.stem}-{len(names)}"

@@ -46,7 +46,7 @@ def make_entry(
     schedule = variant.schedule(config, workload)
     return Entry(
         id=id,
-        match=Match.of(workload),
+        match=Match.of(workload, family),
         bucket=bucket,
         variant=variant.name,
         params={name: value for name, value in config.items() if name != "variant"},
@@ -82,15 +82,17 @@ def needs_of(family: Family, workload: Workload, config: Config, sheet: DeviceSh
 def _multiples(family: Family, variant: Variant, workload: Workload, sheet: DeviceSheet) -> dict[str, int]:
     """Steps that dims must come in for the family and variant to serve them at all, found by asking their rules.
 
-    A rule is a predicate, so a step is believed when small and nearby multiples of it pass. An engine that has only the
-    document can then refuse a size by one division.
+    A rule is a predicate, so a step is believed when the two nearest multiples on either side pass too. A mere bound
+    that is near fails at every step and gives none. An engine that has only the document can then refuse a size by one
+    division.
     """
     rules = (*family.workload_rules, *variant.workload_rules)
     steps = {}
     for dim, size in workload.dims.items():
+        if dim in family.fixed:
+            continue
         for step in (2**power for power in range(9)):
-            near = -(-size // step)
-            tried = {step * count for count in (1, 2, 3, near, near + 1) if step * count <= max(size, 3 * step)}
+            tried = [size + step * away for away in (-2, -1, 0, 1, 2) if size + step * away > 0]
             if all(
                 r.holds({"variant": variant.name}, workload.with_dims(**{dim: n}), sheet) for n in tried for r in rules
             ):

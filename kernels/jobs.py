@@ -38,7 +38,7 @@ class Ask:
     cache: Literal["fp16", "int8", "int4"]
     m: tuple[int, ...]  # rows (tokens) per pass of the decoder
     context: int  # positions that are cached when a token is decoded
-    overlap: tuple[int, ...] = ()  # row counts at which two families compete for one operation, () = they do not
+    overlap: tuple[int, ...] = ()  # row counts at which GEMV and GEMM compete, () = one of them is not asked for
 
     def dtypes(self, weights: str | None = None) -> DTypes:
         """The policy of a workload without a cache."""

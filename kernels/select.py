@@ -23,6 +23,7 @@ MAX_DISTANCE = 3.0  # a bucket further off than a factor of eight in sizes, summ
 MAX_UNLIKE = 4.0  # devices of one family whose capabilities differ by more (in powers of two) are only of one vendor
 # Row counts between which no configuration is borrowed: decoding, a few rows, prefill. The fastest variants differ.
 _REGIMES: tuple[Interval, ...] = ((1, 1), (2, 16), (17, None))
+BORDERS = {"M": tuple(high for _, high in _REGIMES if high is not None)}  # last row count of a regime
 
 Veto = Callable[
     [Entry], str | None
@@ -91,7 +92,7 @@ def select(
         if config.edited:
             notes.append(f"{label}: edited since it was written (its checksum differs); tune again to trust it")
         found = False
-        for entry, how in _candidates(section, workload, level):
+        for entry, how in _candidates(section, workload, family, level):
             found = True
             reason = reason_against(entry, section, workload, device, family, predicted) or (
                 veto(entry) if veto else None
@@ -101,7 +102,9 @@ def select(
                 return Selection(entry, level, how, tuple(notes))
             notes.append(f'{label}: entry "{entry.id}" ({how}) not used: {reason}')
         if not found:
-            notes.append(f"{label}: no entry for {Match.of(workload)} at these sizes; it has {_served(section)}")
+            notes.append(
+                f"{label}: no entry for {Match.of(workload, family)} at these sizes; it has {_served(section)}"
+            )
     entry = built_in_entry(family, workload, device.sheet)
     reason = broken_rule(entry, workload, device.sheet, family)
     if reason is None and veto is not None:
@@ -161,10 +164,12 @@ def _unlike(one: DeviceSheet, other: DeviceSheet) -> float:
 # ---------------------------------------------------------------- which entry
 
 
-def _candidates(section: KernelSection, workload: Workload, level: Level) -> Iterator[tuple[Entry, str]]:
+def _candidates(
+    section: KernelSection, workload: Workload, family: Family, level: Level
+) -> Iterator[tuple[Entry, str]]:
     """Entries for this workload, best first, each once."""
     by_id = {entry.id: entry for entry in section.entries}
-    match = Match.of(workload)
+    match = Match.of(workload, family)
     order: list[tuple[Entry, str]] = []
     mine = [(e, e.bucket) for e in section.entries if e.match == match and e.bucket is not None]
     if level is not Level.VENDOR:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from kernels.spec import Config, DeviceSheet, Family, Rule, Variant, Workload
 
 EXACT_LIMIT = 1_000_000  # beyond this many legal configurations the count is an estimate
@@ -80,6 +82,28 @@ class Space:
             if all(rule.holds(step, self.workload, self.sheet) for rule in rules):
                 yield from self._descend(variant, levels, step)
 
+    def draw(self, rng: np.random.Generator) -> dict[str, Any] | None:
+        """A random legal configuration, None where a random descent led to none; for spaces too large to list."""
+        variants = [v for v in self.family.variants if self._reject_variant(v) is None]
+        if not variants or any(not r.holds({}, self.workload, self.sheet) for r in self.family.workload_rules):
+            return None
+        variant = variants[int(rng.integers(len(variants)))]
+        chosen: dict[str, Any] = {"variant": variant.name}
+        for name, rules in _ordered(variant):
+            legal = self._legal(name, variant, rules, chosen)
+            if not legal:
+                return None
+            chosen[name] = legal[int(rng.integers(len(legal)))]
+        return {"variant": variant.name, **{name: chosen[name] for name in variant.params}}
+
+    def _legal(self, name: str, variant: Variant, rules: list[Rule], chosen: dict[str, Any]) -> list[Any]:
+        """Values of a parameter that no rule decidable with it forbids, given what was chosen before."""
+        return [
+            value
+            for value in variant.params[name]
+            if all(rule.holds({**chosen, name: value}, self.workload, self.sheet) for rule in rules)
+        ]
+
     @cached_property
     def _counted(self) -> tuple[int, bool]:
         total = 0
@@ -116,11 +140,7 @@ class Space:
         chosen: dict[str, Any] = {"variant": variant.name}
         weight = 1.0
         for name, rules in levels:
-            legal = [
-                value
-                for value in variant.params[name]
-                if all(rule.holds({**chosen, name: value}, self.workload, self.sheet) for rule in rules)
-            ]
+            legal = self._legal(name, variant, rules, chosen)
             if not legal:
                 return 0.0
             weight *= len(legal)

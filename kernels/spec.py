@@ -86,7 +86,9 @@ class Workload:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dims", MappingProxyType(dict(self.dims)))
-        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+        # An option that is off is no option: two ways to say so would be two jobs, each missing the other's entry.
+        given = {name: value for name, value in self.options.items() if value is not False}
+        object.__setattr__(self, "options", MappingProxyType(given))
 
     @property
     def key(self) -> str:
@@ -236,6 +238,7 @@ class Cost:
     flops: float
     bytes: float
     written: float = 0.0  # of `bytes`: what is written
+    cold: float = 0.0  # of `bytes`: weights and caches, which a model reads from DRAM at every call
 
 
 @dataclass(frozen=True)
@@ -341,9 +344,13 @@ class Family:
     cover: Callable[[], tuple[Workload, ...]]
     jobs: Callable[[ModelSheet, Ask], Found]  # what a model asks of it
     bounds: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)  # dims it serves, where not 1 … any
+    fixed: tuple[str, ...] = ()  # dims that a build or its rules depend on, such as head_dim: matched exactly, no range
     # Names what its layouts arrange where other families read the same tensors ("weights", "cache"): they then share
     # one layout in a model. "": its own affair.
     shares: str = ""
+    # The job as somebody without a GPU writes it in NumPy (float32 where the reference is in float64), for orientation
+    # beside measured times: gives a call that does it once.
+    numpy: Callable[[Workload], Callable[[], object]] | None = None
 
     def variant(self, name: str) -> Variant:
         """The variant of that name. Raises KeyError naming the choices."""

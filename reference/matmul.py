@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from reference.activations import ACTIVATIONS
 from reference.groups import F16, F64
 from reference.quantization import Kind, dequantize_codes, unpack_nibbles
 
@@ -48,6 +49,31 @@ def gemv_quantized(
         part_scale = None if scale is None else scale[part]
         part_bias = None if bias is None else bias[part]
         y[:, part] = activations @ dequantize_codes(kind, part_codes, part_scale, part_bias, group).T
+    return y
+
+
+def gemm_epilogue(
+    product: F64,
+    *,
+    act: str | None = None,
+    bias: ArrayLike | None = None,
+    up: F64 | None = None,
+    bias_up: ArrayLike | None = None,
+    residual: ArrayLike | None = None,
+) -> F64:
+    """act(product + bias) ⊙ (up + bias_up) + residual in float64, each part only where it is given.
+
+    `product`, `up` and `residual` are [M, N], the biases [N]; `act` is a name of `reference.activations`. It works a
+    row at a time, so that little memory is needed beyond the result. Raises KeyError for an unknown activation.
+    """
+    y = np.empty(product.shape)
+    function = ACTIVATIONS[act] if act else np.asarray
+    for m, row in enumerate(product):
+        y[m] = function(row if bias is None else row + np.asarray(bias, np.float64))
+        if up is not None:
+            y[m] *= up[m] if bias_up is None else up[m] + np.asarray(bias_up, np.float64)
+        if residual is not None:
+            y[m] += np.asarray(residual)[m]
     return y
 
 

@@ -1,5 +1,7 @@
 """harness/check.py: every kind of wrong result is found, named and placed."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 import toy_family as toy
@@ -100,6 +102,37 @@ def test_touched_canaries_of_scratch_count_too() -> None:
     clean, touched = bytearray([POISON] * 8), bytearray([POISON] * 7 + [1])
     log = log_of(judge(case(), "M=2 N=3", {}, {"y": part}, {"y": data}, {"partials": (touched, clean)}))
     assert "partials is written at byte 1 before its begin" in log
+
+
+def read_back(raw: np.ndarray, exact: frozenset[str] = frozenset()) -> Errors | Measurement:
+    """A case that stores codes of half a unit and keeps its last column from everybody."""
+    stored = Stored(np.dtype(np.int8), (2, 3))
+    expected = {"values": EXPECTED[:, :2], "untouched": EXPECTED[:, 2:]}
+
+    def read(arrays: Mapping[str, np.ndarray], layouts: Mapping[str, str]) -> Mapping[str, np.ndarray]:
+        assert layouts == {"y": "rows"}
+        values = arrays["y"] / 2
+        return {"values": values[:, :2], "untouched": values[:, 2:]}
+
+    made = Case(lambda layouts: {}, {"y": stored}, expected, Tolerance(1e-2, 0.2), read, exact)
+    edge = bytes([POISON]) * 16
+    part = Guarded("y", "guarded:y", raw.size, 16, stored)
+    return judge(made, "M=2 N=3", {"y": "rows"}, {"y": part}, {"y": bytearray(edge + raw.tobytes() + edge)}, {})
+
+
+def test_a_family_reads_its_own_storage_back() -> None:
+    right = (2 * EXPECTED).astype(np.int8)
+    assert isinstance(read_back(right), Errors)
+    wrong = right.copy()
+    wrong[0, 0] += 4
+    assert "values: nmse" in log_of(read_back(wrong))
+
+
+def test_what_nobody_may_write_is_exact() -> None:
+    touched = (2 * EXPECTED).astype(np.int8)
+    touched[1, 2] += 1
+    assert isinstance(read_back(touched), Errors)  # within the tolerance
+    assert "untouched: nmse" in log_of(read_back(touched, frozenset({"untouched"})))
 
 
 # ---------------------------------------------------------------- on devices

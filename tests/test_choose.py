@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from fakes import FAMILY, WORKLOAD, ok
 from hypothesis import given
@@ -63,6 +65,24 @@ def test_boxes_tile_the_space(points: list[dict[str, int]], other: dict[str, int
     for point, box in zip(points, found, strict=True):
         assert holds(box, point)
     assert sum(holds(box, other) for box in found) == 1
+
+
+def test_boxes_are_cut_at_the_first_border_between_two_points() -> None:
+    points = [{"M": 1}, {"M": 16}, {"M": 1024}]
+    one, few, many = boxes(points, {"M": (1, 4096)}, {"M": (1, 16)})
+    assert (one, few, many) == ({"M": (1, 1)}, {"M": (2, 16)}, {"M": (17, 4096)})
+    assert boxes(points[1:], {}, {"M": (1,)})[0] == {"M": (1, 128)}  # no border in between: the geometric mean
+
+
+def test_families_that_share_a_tensor_share_its_layout() -> None:
+    other = replace(FAMILY, name="scale_more", shares="x")
+    mine = replace(FAMILY, shares="x")
+    workload = replace(WORKLOAD, family="scale_more", dims={"N": 64})
+    heavy = searched(4096, 18, trial(1, 200.0), trial(2, 100.0))
+    light = Searched(workload, 1, tuple(sorted((trial(1, 20.0), trial(2, 25.0)), key=lambda t: t.cost_ns)), DEFAULT)
+    ((_, layout),) = choose_layouts({FAMILY.name: mine, "scale_more": other}, [heavy, light]).items()
+    assert dict(layout) == {"x": "v1"}  # v2 would slow the second below its default
+    assert len(choose_layouts({FAMILY.name: FAMILY, "scale_more": replace(other, shares="")}, [heavy, light])) == 2
 
 
 def test_boxes_refuse_two_entries_for_one_size() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from kernels.explain import explain
 from kernels.select import Level, select
 from kernels.space import Space
 from kernels.spec import DTypes, Errors, Tolerance, Workload
-from tuner.export import final_record, latest_study, tuned_config, workload_of, workload_record
+from tuner.export import entry_id, final_record, latest_study, tuned_config, workload_of, workload_record
 from tuner.finals import Finalist
 
 FAMILY = kernels.families()["gemv_decode"]
@@ -109,6 +110,14 @@ def test_a_gap_of_an_earlier_study_is_not_this_ones() -> None:
     wall = {"kind": "note", "text": "wall", "workload": workload(16384, 2048).key, "gap": 0.5}
     assert tuned_config([*RECORDS, wall], "0").protocol["wall_gap"] == {"int4-g128-fp32-m1-n16384-k2048": 0.5}
     assert tuned_config([*RECORDS, wall, *RECORDS], "0").protocol["wall_gap"] == {}
+
+
+def test_ids_tell_options_and_caches_apart() -> None:
+    plain = Workload("f", {"M": 2}, DTypes("fp16", "fp32", "fp32"), "int4/g128")
+    gated = replace(plain, options={"act": "silu", "gated": True})
+    cache = replace(plain, weights=None, dtypes=DTypes("fp16", "fp32", "fp32", "int8"))
+    ids = ["int4-g128-fp32-m2", "int4-g128-fp32-m2-act-silu-gated", "int8-fp32-m2"]
+    assert [entry_id(workload) for workload in (plain, gated, cache)] == ids
 
 
 def test_workloads_survive_the_journal() -> None:

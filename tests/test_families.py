@@ -14,14 +14,17 @@ from conftest import attached
 
 import kernels
 from harness.candidate import Candidate
-from harness.check import check
 from harness.devices import DeviceChoice, sheet_from
+from harness.legal import Picks, claims
 from harness.measure import Meter
 from harness.supervisor import Supervisor
+from harness.validate import prove
+from kernels.cache import CACHES
 from kernels.plan import plan
 from kernels.source import parameters
 from kernels.space import Space
 from kernels.spec import (
+    Case,
     DeviceSheet,
     DTypes,
     Errors,
@@ -105,12 +108,14 @@ def imagined(name: str) -> tuple[Workload, ...]:
     """What models ask of a family: the heaviest job and the lightest, in every format and policy, for several M."""
     asked = [item.workload for item in plan(["gemma-2b", "imp-v1.5-3b"], families=[name])]
     found = {
-        replace(
-            workload, dtypes=replace(policy, cache=workload.dtypes.cache), weights=workload.weights and weights
-        ).with_dims(**rows): None
+        replace(workload, dtypes=replace(policy, cache=workload.dtypes.cache and cache), weights=weights).with_dims(
+            **rows
+        ): None
         for workload in (asked[0], asked[-1])
         for policy in POLICIES
-        for weights in FORMATS
+        for weights, cache in (
+            zip(FORMATS, itertools.cycle(CACHES), strict=False) if workload.weights else ((None, c) for c in CACHES)
+        )
         for rows in ({"M": m} if "M" in workload.dims else {} for m in (1, 5, 16))
     }
     return tuple(found)
@@ -205,6 +210,17 @@ def test_no_two_configurations_are_one_program(family: Family, variant: Variant)
             assert seen.setdefault(key, config) == config
 
 
+@cache
+def small_case(family: str, workload: Workload) -> Case:
+    return kernels.families()[family].case(workload, 0)
+
+
+def written(family: Family, workload: Workload, layouts: dict[str, str]) -> set[str]:
+    """Outputs and in-place buffers that a job of this kind has, whatever its sizes."""
+    case = small_case(family.name, family.awkward(workload)[0])
+    return set(case.outputs) | set(family.abi.names("inout")) & set(case.pack(layouts))
+
+
 @variants
 def test_launches_are_what_an_engine_can_run(family: Family, variant: Variant):
     ran = 0
@@ -227,7 +243,7 @@ def test_launches_are_what_an_engine_can_run(family: Family, variant: Variant):
                 assert prod(launch.local) <= sheet.max_work_group
                 limits = zip(launch.local, sheet.max_work_item_sizes, strict=False)
                 assert all(local <= limit for local, limit in limits)
-            assert set(family.abi.names("output") + family.abi.names("inout")) <= bound
+            assert written(family, workload, dict(variant.layouts(config, workload))) <= bound
             assert all(evaluate(part.bytes, workload.dims) > 0 and part.name in bound for part in schedule.scratch)
     assert ran
 
@@ -236,6 +252,8 @@ def test_launches_are_what_an_engine_can_run(family: Family, variant: Variant):
 def test_traffic_is_at_least_what_the_job_needs(family: Family, variant: Variant):
     for workload, sheet in itertools.product(planned(family.name)[::3], SHEETS):
         cost = family.cost(workload)
+        assert 0 <= cost.written <= cost.bytes
+        assert 0 <= cost.cold <= cost.bytes - cost.written
         for config in legal(family, workload, sheet, variant, 10):
             traffic = variant.traffic(config, workload, sheet)
             assert traffic.read_bytes + traffic.write_bytes >= 0.99 * cost.bytes
@@ -264,16 +282,15 @@ def test_variants_are_right_on_awkward_shapes(
     """Outputs are poisoned first, so that one which no launch covers is seen. `harness validate` runs all of them."""
     covered = list(family.cover())
     random.Random(f"{family.name} {variant.name}").shuffle(covered)
+    picks = Picks(family, variant, claims(device.sheet))
     meter = Meter(supervisor, device.sheet)
     ran = 0
     for workload in covered:
-        config = _some_legal(family, workload, device.sheet, variant)
-        if config is None or ran == 4:
+        pick = picks.other(workload) if ran else picks.any(workload)
+        if pick is None or ran == 4:
             continue
-        candidate = Candidate(family, workload, config)
-        meter.build(candidate)
-        found = check(meter.bench, candidate)
-        meter.release(candidate)
+        candidate = Candidate(family, workload, pick.config)
+        found = prove(meter, candidate, pick.sheet)
         assert isinstance(found, Errors), (str(candidate), workload.key, found.log)
         ran += 1
     if not ran:
@@ -286,15 +303,5 @@ def test_every_variant_is_run_by_one_of_the_two_runtimes(family: Family, variant
     sheets = {live.driver: sheet_from(live.description) for live in attached().devices}
     if not {"pocl", "intel"} <= set(sheets):
         pytest.skip("needs both runtimes: pip install 'kiln-workbench[cpu,intel]'")
-    assert any(_some_legal(family, w, sheet, variant) for sheet in sheets.values() for w in family.cover())
-
-
-def _some_legal(family: Family, workload: Workload, sheet: DeviceSheet, variant: Variant) -> dict | None:
-    """A configuration that is legal here, or would be if this device were a GPU: it proves candidates for phones."""
-    for claimed in (sheet, replace(sheet, kind="gpu", max_work_group=min(sheet.max_work_group, 1024))):
-        config = variant.config()
-        if Space(family, workload, claimed).reject(config) is None:
-            return config
-        if found := legal(family, workload, claimed, variant, 1):
-            return found[0]
-    return None
+    picks = [Picks(family, variant, claims(sheet)) for sheet in sheets.values()]
+    assert any(here.any(workload) for here in picks for workload in family.cover())

@@ -6,7 +6,7 @@ import pytest
 
 import kernels
 from kernels.models import parse_model
-from kernels.plan import Plan, load_model, model_names
+from kernels.plan import MATMULS, OVERLAP, Plan, load_model, model_names
 from kernels.plan import plan as plan_all
 
 MODELS = (
@@ -147,6 +147,36 @@ def test_towers_run_in_fp16_and_only_their_pooled_row_is_a_gemv():
     assert any("50 rows" in note for note in planned.notes)
 
 
+def test_a_whole_model_is_planned_by_every_family():
+    planned = plan_all("gemma-2b", formats=["int4/g128"])
+    families = {i.workload.family for i in planned}
+    assert families == set(kernels.families())
+    assert not planned.notes  # each row count has a family, so there is nothing to tell
+    rows = {(i.workload.family, i.workload.dims["M"]) for i in planned}
+    assert {("gemv_decode", 1), ("gemm_prefill", 128), ("gemm_prefill", 1024)} <= rows
+    assert {(family, m) for family in ("rmsnorm", "kv_concat", "flash_attention") for m in (1, 128, 1024)} <= rows
+
+
+def test_passes_weigh_alike_and_the_overlap_less():
+    planned = plan_all("gemma-2b", formats=["int4/g128"])
+    share: dict[str, float] = {}
+    for item in planned:
+        m = item.workload.dims["M"]
+        share[str(m) if m in (1, 128, 1024) else "overlap"] = (
+            share.get(str(m) if m in (1, 128, 1024) else "overlap", 0) + item.share
+        )
+    assert share["1"] == pytest.approx(share["128"]) == pytest.approx(share["1024"])
+    assert share["overlap"] == pytest.approx(share["1"] / 4)
+
+
+def test_gemv_and_gemm_meet_on_the_heaviest_matrix_where_both_are_asked_for():
+    both = plan_all("gemma-2b", formats=["int4/g128"])
+    overlap = [i.workload for i in both if i.workload.dims["M"] in OVERLAP]
+    assert {(w.family, w.dims["M"]) for w in overlap} == {(f, m) for f in MATMULS for m in OVERLAP}
+    assert all((w.dims["N"], w.dims["K"], dict(w.options)) == (16384, 2048, {}) for w in overlap)
+    assert not any(i.workload.dims["M"] in OVERLAP for i in plan_all("gemma-2b", families=["gemv_decode", "rmsnorm"]))
+
+
 ODD = """
 title = "Odd"
 about = "K that no group divides"
@@ -190,7 +220,10 @@ def test_many_rows_are_left_to_a_gemm():
         ({"models": "gemma-2b", "formats": ["int4"]}, 'unknown weight format "int4"; choose'),
         ({"models": "gemma-2b", "act": "bf16"}, 'unknown activation type "bf16"; choose one of fp16, fp32'),
         ({"models": "gemma-2b", "compute": "int4"}, 'unknown compute type "int4"'),
-        ({"models": "gemma-2b", "families": ["gemm"]}, 'unknown kernel "gemm"; choose one of gemv_decode'),
+        (
+            {"models": "gemma-2b", "families": ["gemm"]},
+            'unknown kernel "gemm"; choose one of flash_attention, gemm_prefill',
+        ),
         ({"models": "gemma-2b", "m": [0]}, "at least 1"),
     ],
 )

@@ -22,6 +22,21 @@ def test_the_limit_is_the_largest_of_three() -> None:
     assert limit(Cost(flops=10, bytes=10), RATES) == probing.Limit(2000.0, "launch")
 
 
+def test_what_is_written_moves_as_a_copy_does() -> None:
+    copying = limit(Cost(flops=0, bytes=1e6, written=5e5), RATES)
+    assert copying == probing.Limit(1e6 / 40, "bandwidth")
+    # 200 kB pair up as a copy, 800 kB are read alone
+    assert limit(Cost(flops=0, bytes=1e6, written=1e5), RATES).ns == pytest.approx(2e5 / 40 + 8e5 / 50)
+    assert limit(Cost(flops=0, bytes=1e6, written=1e6), RATES).ns == pytest.approx(2e6 / 40)  # at half a copy's rate
+
+
+def test_activations_in_the_cache_need_no_memory() -> None:
+    job = Cost(flops=0, bytes=1e6, written=1e5, cold=8e5)
+    assert limit(job, RATES, cache_bytes=200_000) == probing.Limit(8e5 / 50, "bandwidth")
+    assert limit(job, RATES, cache_bytes=199_999).ns > 1e6 / 50
+    assert limit(Cost(flops=10, bytes=1e6, written=5e5), RATES, cache_bytes=1 << 20).limited_by == "launch"
+
+
 def test_an_unprobed_compute_type_leaves_arithmetic_out() -> None:
     assert limit(Cost(flops=1e9, bytes=1e6), RATES, compute="int8").limited_by == "bandwidth"
 

@@ -58,7 +58,18 @@ def request_on(device: DeviceChoice, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tuner.study, "probe", probe_once)
     monkeypatch.setattr(tuner.study, "Stop", lambda seconds: Stop(math.inf, trials=3))  # on any machine alike
     return Request(
-        device.slug, ("small",), ("gemv_decode",), ("int4/g128",), "fp16", "fp32", 3.0, tmp_path / "a.json", 0, False
+        device.slug,
+        ("small",),
+        ("gemv_decode",),
+        ("int4/g128",),
+        "fp16",
+        "fp32",
+        "fp16",
+        3.0,
+        tmp_path / "a.json",
+        0,
+        "kiln",
+        False,
     )
 
 
@@ -73,7 +84,9 @@ def test_from_request_to_document_and_again(request_on: Request) -> None:
     assert request_on.out is not None
     config = tuned.load(request_on.out)
     entries = {entry.id: entry for entry in config.kernels["gemv_decode"].entries}
-    for decision, (n, k) in zip(decided, SIZES, strict=True):
+    assert len(decided) == len(SIZES)
+    for decision in decided:
+        n, k = decision.workload.dims["N"], decision.workload.dims["K"]
         entry = entries[f"int4-g128-fp32-m1-n{n}-k{k}"]
         assert entry.config == dict(decision.winner.finalist.candidate.config)
         assert entry.stats is not None
@@ -171,7 +184,8 @@ import test_run, tuner.run
 from tuner.request import Request
 tuner.run.plan = test_run.small_plan
 out = Path(sys.argv[1])
-asked = Request("cpu", ("small",), ("gemv_decode",), ("int4/g128",), "fp16", "fp32", 600.0, out, 0, False)
+policy = ("fp16", "fp32", "fp16")
+asked = Request("cpu", ("small",), ("gemv_decode",), ("int4/g128",), *policy, 600.0, out, 0, "kiln", False)
 tuner.run.tune(asked, print)
 """
 
@@ -198,7 +212,9 @@ def test_kill_9_loses_nothing_finished(device: DeviceChoice, tmp_path: Path, mon
     before = trials(out)
     monkeypatch.setattr(tuner.run, "plan", small_plan)
     said: list[str] = []
-    asked = Request("cpu", ("small",), ("gemv_decode",), ("int4/g128",), "fp16", "fp32", 1.0, out, 0, False)
+    asked = Request(
+        "cpu", ("small",), ("gemv_decode",), ("int4/g128",), "fp16", "fp32", "fp16", 1.0, out, 0, "kiln", False
+    )
     tune(asked, said.append)
     after = trials(out)
     assert after[: len(before)] == before

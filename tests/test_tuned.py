@@ -12,7 +12,7 @@ import pytest
 import tuned_samples as samples
 from tuned_samples import FEW, ONE, SPARE, WIDE, box, config, entry, workload
 
-from kernels.spec import Ceil, ImageView, evaluate
+from kernels.spec import Ceil, ImageView, Workload, evaluate
 from kernels.tuned import ConfigError, Deny, Match, dumps, load, loads, write
 from kernels.tuned.encode import encode
 
@@ -364,3 +364,9 @@ def test_a_failed_write_leaves_the_old_document(tmp_path, monkeypatch):
         write(path, config(ONE, SPARE))
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_dims_that_a_family_fixes_are_matched_exactly():
+    workload = Workload("gemv_decode", {"M": 1, "N": 2, "K": 256}, ONE.match.dtypes, "int4/g128", {"gated": True})
+    assert Match.of(workload, samples.FAMILY).options == {"gated": True}
+    assert Match.of(workload, replace(samples.FAMILY, fixed=("K",))).options == {"gated": True, "K": 256}

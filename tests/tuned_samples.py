@@ -130,6 +130,8 @@ FAMILY = Family(
         Rule("M is 1 to 16", (), lambda c, w, s: w.dims["M"] <= 16),
     ),
     awkward=lambda w: (),
+    cover=lambda: (),
+    jobs=lambda sheet, ask: ([], []),
     bounds={"M": (1, 16)},
 )
 

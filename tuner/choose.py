@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 
 from kernels.spec import Config, Dims, Family, Workload
 from tuner.search import Trial
@@ -76,19 +77,25 @@ def _default_ns(item: Searched) -> float:
     return next((t.cost_ns for t in item.ok if dict(t.config) == dict(item.default)), math.inf)
 
 
-def boxes(points: Sequence[Dims], bounds: Box) -> list[dict[str, tuple[int, int | None]]]:
+def boxes(
+    points: Sequence[Dims], bounds: Box, borders: Mapping[str, Sequence[int]] = MappingProxyType({})
+) -> list[dict[str, tuple[int, int | None]]]:
     """Cut the whole range of sizes into one box per measured point, without overlaps or gaps.
 
-    Guillotine cuts: the dim whose neighbouring values lie farthest apart (as a ratio) is cut at their geometric mean,
-    and each side is cut again. Raises ValueError where two points are the same.
+    Guillotine cuts: the dim whose neighbouring values lie farthest apart (as a ratio) is cut, after the first of its
+    `borders` that lies between them, else at their geometric mean, and each side is cut again. Raises ValueError where
+    two points are the same.
     """
     dims = tuple(points[0])
     whole = {dim: bounds.get(dim, (1, None)) for dim in dims}
-    return _cut(list(range(len(points))), points, whole)
+    return _cut(list(range(len(points))), points, whole, borders)
 
 
 def _cut(
-    members: list[int], points: Sequence[Dims], box: dict[str, tuple[int, int | None]]
+    members: list[int],
+    points: Sequence[Dims],
+    box: dict[str, tuple[int, int | None]],
+    borders: Mapping[str, Sequence[int]],
 ) -> list[dict[str, tuple[int, int | None]]]:
     found: list[dict[str, tuple[int, int | None]]] = [{} for _ in points]
     if len(members) == 1:
@@ -101,13 +108,14 @@ def _cut(
     if not gaps:
         raise ValueError(f"two entries for one size: {dict(points[members[0]])}")
     _, dim, low, high = max(gaps, key=lambda gap: (gap[0], gap[1]))
-    edge = max(low, min(math.isqrt(low * high), high - 1))
+    mean = max(low, min(math.isqrt(low * high), high - 1))
+    edge = next((border for border in borders.get(dim, ()) if low <= border < high), mean)
     first, last = box[dim]
     for side, part in (
         ([i for i in members if points[i][dim] <= edge], {**box, dim: (first, edge)}),
         ([i for i in members if points[i][dim] > edge], {**box, dim: (edge + 1, last)}),
     ):
-        for index, cut in zip(range(len(points)), _cut(side, points, part), strict=True):
+        for index, cut in zip(range(len(points)), _cut(side, points, part, borders), strict=True):
             if cut:
                 found[index] = cut
     return found

@@ -1,4 +1,5 @@
-"""The command line: `python -m tuner [options]` tunes, `python -m tuner explain FILE …` tells what an engine would get.
+"""The command line: `python -m tuner [options]` tunes, `python -m tuner explain FILE …` tells what an engine would get,
+`python -m tuner replay SPACE.npz …` tries the search on recorded spaces.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 device not there, 130 interrupted with everything finished kept.
 """
@@ -19,7 +20,8 @@ from kernels import tuned
 from kernels.explain import explain
 from kernels.identity import identify
 from kernels.jobs import dtype_policy
-from kernels.spec import WeightFormat, Workload
+from kernels.spec import Family, WeightFormat, Workload
+from tuner import replay
 from tuner.request import add_arguments, from_arguments
 from tuner.run import tune
 from tuner.summary import rows, summary
@@ -30,9 +32,10 @@ LARGEST = 2**31 - 1  # kernels take sizes as 32-bit integers
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. Errors are one sentence on stderr."""
     words = list(sys.argv[1:] if argv is None else argv)
-    verb = words.pop(0) if words[:1] == ["explain"] else "tune"
+    verbs = {"explain": _explain, "replay": replay.main}
+    verb = verbs[words.pop(0)] if words and words[0] in verbs else _tune
     return ended(
-        lambda: {"explain": _explain, "tune": _tune}[verb](words),
+        lambda: verb(words),
         "interrupted; every finished trial is kept, the same command goes on from here",
     )
 
@@ -41,7 +44,7 @@ def _tune(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tuner",
         description="Find the fastest right configuration of every kernel a model needs on one device.",
-        epilog="python -m tuner explain --help tells about the other verb.",
+        epilog="python -m tuner explain --help and replay --help tell about the other verbs.",
     )
     add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the final table as JSON on stdout")
@@ -69,18 +72,20 @@ def _explain(words: Sequence[str]) -> None:
     add("--device", metavar="D", help="a device here to select for; default: the one the file was made on")
     add("--predicted", action="store_true", help="admit entries that nobody measured")
     add("--json", action="store_true", help="the lines as a JSON list")
-    add("dims", nargs="+", metavar="DIM=N", help="e.g. M=1 N=16384 K=2048")
+    add("--cache", default="fp16", choices=("fp16", "int8", "int4"), help="storage of a KV cache (default %(default)s)")
+    add("job", nargs="+", metavar="DIM=N|OPTION=V", help="e.g. M=1 N=16384 K=2048, or M=128 … act=silu gated=true")
     args = parser.parse_args(words)
 
     families = kernels.families()
     if args.kernel not in families:
         raise UsageError(f'unknown kernel "{args.kernel}"; choose from {", ".join(sorted(families))}')
     family = families[args.kernel]
-    dims = _dims(args.dims, family.dims)
+    options = {name: value for word in args.job for name, _, value in [word.partition("=")] if name in _options(family)}
+    dims = _dims([word for word in args.job if word.partition("=")[0] not in options], family.dims)
     try:
         if args.weights:
             WeightFormat.parse(args.weights)
-        elif family.abi.names("weight"):
+        elif family.shares == "weights":
             raise UsageError(f"{family.name} has weights; say which with --weights, e.g. int4/g128")
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -92,11 +97,28 @@ def _explain(words: Sequence[str]) -> None:
         if args.device:
             choice = resolve(args.device)
             facts = identify(choice.description, choice.sheet)
-        workload = Workload(family.name, dims, dtype_policy(args.act, args.compute, args.weights), args.weights)
+        policy = dtype_policy(args.act, args.compute, args.weights, args.cache if family.shares == "cache" else None)
+        chosen = {name: _option(value) for name, value in options.items()}
+        workload = Workload(family.name, dims, policy, args.weights, chosen)
         lines = explain([config], workload, facts, family, predicted=args.predicted)
     except ValueError as error:
         raise KilnError(str(error)) from error
     say(json_text(lines) if args.json else "\n".join(lines))
+
+
+def _options(family: Family) -> frozenset[str]:
+    """Names of the options that a family's workloads may have."""
+    return frozenset(name for workload in family.cover() for name in workload.options)
+
+
+def _option(text: str) -> bool | int | float | str:
+    """An option's value: true, a number or a word."""
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return True if text == "true" else text
 
 
 def _dims(words: Sequence[str], wanted: Sequence[str]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from harness.records import errors_of
 from harness.timing import stats
 from kernels.entry import make_entry
 from kernels.identity import identify
-from kernels.select import row_regime
+from kernels.select import BORDERS, row_regime
 from kernels.spec import DeviceSheet, DTypes, Errors, Family, Workload
 from kernels.tuned import (
     Bucket,
@@ -29,10 +29,10 @@ from kernels.tuned import (
     KernelSection,
     Match,
     ProvenOn,
-    Route,
     TunedConfig,
     Verification,
 )
+from tuner import crossover
 from tuner.choose import GroupKey, boxes, group_key
 from tuner.finals import Final, Finalist, Winner, decide
 
@@ -152,9 +152,7 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
         if mine:
             entries = _entries(mine, errors, sheet, device)
             sections[name] = KernelSection(family.abi, tuple(entries), default=entries[0].id)
-    routes = tuple(
-        Route(name, None, dict(kernels.families()[name].bounds)) for name in sections if name.startswith("gemv")
-    )
+    routes = crossover.routes(_notes(records, crossover.NOTE), tuple(sections))
     return TunedConfig(
         device=device,
         protocol={
@@ -179,10 +177,15 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
 
 def _wall_gaps(records: Sequence[Record], decided: Sequence[Decision]) -> dict[str, float]:
     """Per entry, by what fraction its share of a batch without profiling exceeded its event time."""
-    ids = {decision.workload.key: _id(decision.workload) for decision in decided}
-    since = max(place for place, record in enumerate(records) if record["kind"] == "study")
-    notes = [r for r in records[since:] if r["kind"] == "note" and r["text"] == "wall" and r["workload"] in ids]
+    ids = {decision.workload.key: entry_id(decision.workload) for decision in decided}
+    notes = [note for note in _notes(records, "wall") if note["workload"] in ids]
     return {ids[note["workload"]]: round(note["gap"], 4) for note in notes}
+
+
+def _notes(records: Sequence[Record], text: str) -> list[Record]:
+    """Notes of one kind since the last study began."""
+    since = max(place for place, record in enumerate(records) if record["kind"] == "study")
+    return [record for record in records[since:] if record["kind"] == "note" and record["text"] == text]
 
 
 def _conditions(all_of: Sequence[Record]) -> dict[str, Any]:
@@ -211,13 +214,16 @@ def _entries(
 ) -> list[Entry]:
     by_match: dict[str, list[Decision]] = {}
     for decision in decided:
-        by_match.setdefault(str(Match.of(decision.workload)), []).append(decision)
+        by_match.setdefault(str(Match.of(decision.workload, kernels.families()[decision.workload.family])), []).append(
+            decision
+        )
     entries, spare = [], []
     for group in by_match.values():
         family = kernels.families()[group[0].workload.family]
-        cuts = boxes([d.workload.dims for d in group], _bounds(family, [d.workload for d in group]))
+        free = [{dim: n for dim, n in d.workload.dims.items() if dim not in family.fixed} for d in group]
+        cuts = boxes(free, _bounds(family, [d.workload for d in group]), BORDERS)
         for decision, bucket in zip(group, cuts, strict=True):
-            name = _id(decision.workload)
+            name = entry_id(decision.workload)
             others = [f for f in decision.winner.ranking if f is not decision.winner.finalist][:ALTERNATES]
             more = [_entry(decision, f, f"{name}-alt{i}", None, errors, sheet, device) for i, f in enumerate(others, 1)]
             best = _entry(decision, decision.winner.finalist, name, bucket, errors, sheet, device)
@@ -241,9 +247,12 @@ def _bounds(family: Family, tuned_at: Sequence[Workload]) -> dict[str, Interval]
     return bounds
 
 
-def _id(workload: Workload) -> str:
+def entry_id(workload: Workload) -> str:
+    """Unique within a kernel: what is stored, the arithmetic, sizes and options."""
     sizes = "-".join(f"{dim.lower()}{size}" for dim, size in workload.dims.items())
-    return f"{(workload.weights or 'plain').replace('/', '-')}-{workload.dtypes.compute}-{sizes}"
+    options = "".join(f"-{name}" if value is True else f"-{name}-{value}" for name, value in workload.options.items())
+    stored = workload.weights or workload.dtypes.cache or "plain"
+    return f"{stored.replace('/', '-')}-{workload.dtypes.compute}-{sizes}{options}"
 
 
 def _entry(

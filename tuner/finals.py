@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.candidate import Candidate
-from harness.timing import Ratio, paired_ratio
+from harness.timing import LEAST_SAMPLES, Ratio, paired_ratio
 from kernels.spec import DeviceSheet
 from tuner.choose import Searched, layouts_of
 from tuner.search import Trial
@@ -61,10 +61,13 @@ class Winner:
     ranking: tuple[Finalist, ...]  # the others of the same layout, fastest first
 
 
-def finalists(searched: Searched, family_layout: Layout, candidate_of: Callable[[Trial], Candidate]) -> list[Candidate]:
+def finalists(
+    searched: Searched, family_layout: Layout, candidate_of: Callable[[Trial], Candidate], budget_s: float = math.inf
+) -> list[Candidate]:
     """Who is measured again: the default, its driver-local form, and the best of the two layouts in question.
 
-    The two layouts are the one the search favours and the default's, which remains the fallback for the model.
+    The two layouts are the one the search favours and the default's, which remains the fallback for the model. Where
+    LEAST_SAMPLES rounds of them all would take longer than `budget_s`, only the default and the best of each layout.
     """
     default = next(t for t in searched.ok if dict(t.config) == dict(searched.default))
     default_candidate = candidate_of(default)
@@ -78,7 +81,9 @@ def finalists(searched: Searched, family_layout: Layout, candidate_of: Callable[
             for trial in searched.ok
             if layouts_of(default_candidate.family, trial.config, searched.workload) == layout
         ]
-        chosen += [candidate_of(trial) for trial in inside[:TOP] if trial.cost_ns <= NEAR * inside[0].cost_ns]
+        short = 2 * TOP * LEAST_SAMPLES * inside[0].cost_ns > budget_s * 1e9
+        near = [trial for trial in inside[: 1 if short else TOP] if trial.cost_ns <= NEAR * inside[0].cost_ns]
+        chosen += [candidate_of(trial) for trial in near]
     return list(dict.fromkeys(chosen))
 
 

@@ -38,7 +38,7 @@ class Progress:
         """Say which workload is being searched."""
         if self._bar.disable:
             print(f"searching: {label}", file=sys.stderr, flush=True)
-        self._bar.set_description_str(label[:32].ljust(32))
+        self._bar.set_description_str(label[:44].ljust(44))
 
     def trial(self, trial: Trial, outcome: Outcome, limit_ns: float, seconds: float) -> None:
         """One trial has ended; `seconds` is what this search has spent in all."""

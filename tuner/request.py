@@ -11,6 +11,7 @@ import kernels
 from harness.errors import UsageError
 from kernels.plan import load_model
 from kernels.spec import WeightFormat
+from tuner.sampler import SAMPLERS
 
 DEFAULT_MODEL = "gemma-2b"
 DEFAULT_WEIGHTS = ("int4/g128", "e0m4/g128")
@@ -27,9 +28,11 @@ class Request:
     weights: tuple[str, ...]
     act: str
     compute: str
+    cache: str
     seconds: float  # of search alone; finals may take a fifth more
     out: Path | None  # None: results/local/<device>.json
     seed: int
+    sampler: str
     retry_crashed: bool
 
     def as_json(self) -> dict[str, object]:
@@ -41,8 +44,10 @@ class Request:
             "weights": list(self.weights),
             "act": self.act,
             "compute": self.compute,
+            "cache": self.cache,
             "seconds": self.seconds,
             "seed": self.seed,
+            "sampler": self.sampler,
         }
 
 
@@ -55,9 +60,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--weights", default=",".join(DEFAULT_WEIGHTS), metavar="F,G", help="weight formats (default %(default)s)")
     add("--act", default="fp16", choices=("fp16", "fp32"), help="storage of activations (default %(default)s)")
     add("--compute", default="fp32", choices=("fp32", "fp16", "int8"), help="arithmetic (default %(default)s)")
+    add(
+        "--cache",
+        default="fp16",
+        choices=("fp16", "int8", "int4"),
+        help="storage of the KV cache (default %(default)s)",
+    )
     add("--seconds", type=float, default=DEFAULT_SECONDS, metavar="S", help="search time (default %(default)g)")
     add("--out", type=Path, metavar="F", help="the document (default results/local/<device>.json); replaced if there")
     add("--seed", type=int, default=0, metavar="N", help="of the search's random choices (default %(default)s)")
+    add("--sampler", default=SAMPLERS[0], choices=SAMPLERS, help="what asks for configurations (default %(default)s)")
     add("--retry-crashed", action="store_true", help="try again what crashed in an earlier run")
 
 
@@ -91,9 +103,11 @@ def from_arguments(args: argparse.Namespace) -> Request:
         weights=weights,
         act=args.act,
         compute=args.compute,
+        cache=args.cache,
         seconds=args.seconds,
         out=args.out,
         seed=args.seed,
+        sampler=args.sampler,
         retry_crashed=args.retry_crashed,
     )
 

@@ -41,6 +41,7 @@ def tune(request: Request, say: Callable[[str], None]) -> list[Decision]:
             study.prepare(supervisor, planned)
             study.search()
             study.finals()
+            study.crossover()
             study.deployment()
         config = tuned_config(journal.records, kiln_version())
         decided, _ = decisions(latest_study(journal.records)[1], device.sheet)
@@ -67,6 +68,7 @@ def _plan(request: Request, say: Callable[[str], None]) -> list[Planned]:
             formats=request.weights,
             act=request.act,
             compute=request.compute,
+            cache=request.cache,
             families=request.kernels,
         )
     except ValueError as error:

@@ -1,28 +1,38 @@
-"""An Optuna sampler that proposes only legal configurations, and none of them twice.
+"""Optuna samplers that propose only legal configurations, and none of them twice.
 
 Optuna's own samplers draw each parameter on its own, so most of what they propose for a constrained space is illegal.
-This one keeps the enumerated legal configurations as rows of a matrix and scores all unmeasured rows at once by the
-tree-structured Parzen estimator's ratio (Bergstra et al., "Algorithms for Hyper-Parameter Optimization", 2011): how
-much likelier a row's values are among the good trials than among the others.
+Here a sampler chooses a row of the table of legal configurations; Optuna sees an ordinary study, so that its storages,
+dashboards and plots work. `kiln` is our strategy; `tpe` and `random` are Optuna's, brought to the nearest legal row;
+`grid` goes through the rows in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from kernels.spec import Config
+from kernels.spec import Config, Verdict
+from tuner.donors import Donor
+from tuner.seen import Seen
+from tuner.strategy import Strategy
+from tuner.table import Table
 
-STARTUP = 8  # trials chosen for spread before the estimator is asked
-GOOD_SHARE = 0.25  # share of the successful trials that counts as good
-EXPLORE_EVERY = 6  # every so many trials one is chosen for spread again: the estimator's own blind spots
-POOL = 4096  # rows compared when choosing for spread
+VERDICT = "verdict"  # user attribute: how the trial ended
+AT_LEAST = "log_at_least"  # user attribute of a failed trial: it was given up, being slower than this
+NOISE = "log_variance"  # user attribute: how well the logarithm of the time is known
+
+# No fault of the configuration, so nothing to learn about others from.
+_BLAMELESS = frozenset(map(str, (Verdict.THROTTLED, Verdict.INVALID_TIMING, Verdict.WORKER_LOST)))
+_TRIES = 32  # of a foreign sampler to hit a legal configuration, before the nearest one is taken
+_NEAREST_AMONG = 16_384  # rows
 
 
 def config_key(config: Config) -> tuple[tuple[str, Any], ...]:
@@ -30,57 +40,55 @@ def config_key(config: Config) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(config.items()))
 
 
-class LegalParzen(BaseSampler):
-    """Proposes whole configurations out of `configs`; `seeds` come first, in order, where they are legal."""
+class LegalSampler(BaseSampler):
+    """Proposes whole rows of `table`; `seeds` come first, in order, where they are legal. Ask only while `left`."""
 
-    def __init__(self, configs: Sequence[Config], seeds: Sequence[Config], seed: int) -> None:
-        self._configs = list(configs)
-        self._row = {config_key(config): row for row, config in enumerate(self._configs)}
-        self._seeds = [self._row[key] for key in map(config_key, seeds) if key in self._row]
-        self._open = np.ones(len(self._configs), dtype=bool)
-        self._rng = np.random.default_rng(seed)
-        self._proposed = 0
-        names = list(dict.fromkeys(name for config in self._configs for name in config))
-        values = {name: list(dict.fromkeys(c[name] for c in self._configs if name in c)) for name in names}
-        # Column = parameter, entry = index of its value; the last index stands for "its variant has no such parameter".
-        self._codes = np.array(
-            [[values[n].index(c[n]) if n in c else len(values[n]) for n in names] for c in self._configs],
-            dtype=np.int32,
-        ).reshape(len(self._configs), len(names))
-        self._widths = [len(values[name]) + 1 for name in names]
-        self.distributions: dict[str, BaseDistribution] = {}
-        for config in self._configs:
-            for name in trial_params(config):
-                if name not in self.distributions:
-                    choices = values[name.rpartition(".")[2]]
-                    self.distributions[name] = CategoricalDistribution(choices)
+    def __init__(self, table: Table, seeds: Sequence[Config], seed: int) -> None:
+        self.table, self._seed = table, seed
+        self._seeds = [row for config in seeds if (row := table.row(config)) is not None]
+        self._free = np.ones(len(table), dtype=bool)
+        self._seen = Seen()
+        self._learnt: set[int] = set()  # numbers of the trials in _seen
+        self.distributions = _distributions(table)
+
+    @abstractmethod
+    def _choose(self, study: Study, trial: FrozenTrial) -> int:
+        """A free row."""
 
     @property
     def left(self) -> int:
-        """Legal configurations not yet proposed or measured."""
-        return int(self._open.sum())
+        """Legal configurations neither proposed nor measured: all of them, or those that a partial table has."""
+        if not self._free.any() and not self.table.complete:
+            self.table.more([], len(self._free), np.random.default_rng((self._seed, len(self._free))))
+            self._grow()
+        return int(self._free.sum())
 
-    def row(self, config: Config) -> int | None:
-        """Row of a configuration, None if it is not legal here."""
-        return self._row.get(config_key(config))
-
-    def close(self, config: Config) -> None:
-        """Never propose this configuration (again)."""
-        if (row := self.row(config)) is not None:
-            self._open[row] = False
+    def close(self, config: Config) -> bool:
+        """Never propose this configuration (again); whether it is legal here."""
+        row = self.table.row(config)
+        if row is not None:
+            self._grow()
+            self._free[row] = False
+        return row is not None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All parameters of all variants; a proposal sets those of one variant."""
-        return self.distributions
+        return dict(self.distributions)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """One legal configuration that was not proposed before. Ask only while `left`."""
-        row = self._propose(study)
-        self._open[row] = False
-        self._proposed += 1
-        return trial_params(self._configs[row])
+        """One legal configuration that was not proposed before."""
+        self._learn(study)
+        while self._seeds:
+            row = self._seeds.pop(0)
+            if row >= len(self._free) or self._free[row]:
+                break
+        else:
+            row = self._choose(study, trial)
+        self._grow()
+        self._free[row] = False
+        return trial_params(self.table.config(row))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -88,51 +96,110 @@ class LegalParzen(BaseSampler):
         """Never needed: a proposal is whole."""
         raise ValueError(f"{param_name} is not a parameter of the proposed variant")
 
-    def _propose(self, study: Study) -> int:
-        while self._seeds:
-            row = self._seeds.pop(0)
-            if self._open[row]:
-                return row
-        rows, costs = self._finished(study)
-        if len(rows) < STARTUP or np.isfinite(costs).sum() < 2 or self._proposed % EXPLORE_EVERY == EXPLORE_EVERY - 1:
-            return self._farthest(rows)
-        return self._likeliest(rows, costs)
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """End `study.optimize` when nothing is left to try."""
+        if not self.left:
+            try:
+                study.stop()
+            except RuntimeError:  # asked and told by hand: whoever does that looks at `left`
+                return
 
-    def _finished(self, study: Study) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the finished trials and their costs; a failed trial costs infinity."""
-        rows, costs = [], []
+    def _learn(self, study: Study) -> None:
+        """Take in the trials that finished since, other workers' too; what others have begun is not begun again."""
         for trial in study.get_trials(deepcopy=False):
-            if trial.state.is_finished() and (row := self.row(config_of(trial.params))) is not None:
-                rows.append(row)
-                costs.append(trial.value if trial.state is TrialState.COMPLETE else np.inf)
-        return np.array(rows, dtype=int), np.array(costs, dtype=float)
+            if trial.number in self._learnt or not trial.params:
+                continue
+            row = self.table.row(config_of(trial.params))
+            self._grow()
+            if row is not None:
+                self._free[row] = False
+            if not trial.state.is_finished():
+                continue
+            self._learnt.add(trial.number)
+            if row is not None and trial.user_attrs.get(VERDICT) not in _BLAMELESS:
+                cost = trial.value if trial.state is TrialState.COMPLETE else None
+                told = trial.user_attrs
+                self._seen.add(row, told.get(AT_LEAST, math.nan) if cost is None else cost, told.get(NOISE, 0.0))
 
-    def _farthest(self, measured: np.ndarray) -> int:
-        """Of a random pool, the open row whose nearest measured row differs in the most parameters."""
-        pool = np.flatnonzero(self._open)
-        if len(pool) > POOL:
-            pool = self._rng.choice(pool, POOL, replace=False)
-        pool = self._rng.permutation(pool)
-        if not len(measured):
-            return int(pool[0])
-        nearest = np.full(len(pool), len(self._widths))
-        for row in measured:
-            nearest = np.minimum(nearest, (self._codes[pool] != self._codes[row]).sum(axis=1))
-        return int(pool[np.argmax(nearest)])
+    def _grow(self) -> None:
+        if len(self._free) < len(self.table):
+            self._free = np.append(self._free, np.ones(len(self.table) - len(self._free), dtype=bool))
 
-    def _likeliest(self, rows: np.ndarray, costs: np.ndarray) -> int:
-        count = max(2, round(GOOD_SHARE * np.isfinite(costs).sum()))
-        order = np.argsort(costs, kind="stable")
-        good, other = rows[order[:count]], rows[order[count:]]
-        score = self._rng.random(len(self._configs)) * 1e-6  # breaks ties at random, reproducibly
-        for column, width in enumerate(self._widths):
-            codes = self._codes[:, column]
-            # One imaginary trial spread over the values keeps every value possible.
-            in_good = (np.bincount(codes[good], minlength=width) + 1 / width) / (len(good) + 1)
-            in_other = (np.bincount(codes[other], minlength=width) + 1 / width) / (len(other) + 1)
-            score += np.log(in_good / in_other)[codes]
-        score[~self._open] = -np.inf
-        return int(np.argmax(score))
+
+class KilnSampler(LegalSampler):
+    """Expected improvement of a surrogate over all free rows, with donors where there are any."""
+
+    def __init__(self, table: Table, seeds: Sequence[Config], seed: int, donors: Sequence[Donor] = ()) -> None:
+        super().__init__(table, seeds, seed)
+        self._strategy = Strategy(table, seed, donors)
+
+    def _choose(self, study: Study, trial: FrozenTrial) -> int:
+        return self._strategy.propose(self._seen, self._free)
+
+
+class NearestLegal(LegalSampler):
+    """One of Optuna's samplers, asked parameter by parameter; what is illegal or known becomes the nearest free row."""
+
+    def __init__(self, table: Table, seeds: Sequence[Config], seed: int, inner: BaseSampler, tries: int) -> None:
+        super().__init__(table, seeds, seed)
+        self._inner, self._tries = inner, tries
+
+    def _choose(self, study: Study, trial: FrozenTrial) -> int:
+        for _ in range(self._tries):
+            wish = self._wish(study, trial)
+            row = self.table.row(wish)
+            if row is not None and (row >= len(self._free) or self._free[row]):
+                return row
+        rng = np.random.default_rng((self._seed, len(self._seen)))
+        rows = np.flatnonzero(self._free)
+        rows = rng.permutation(rows)[:_NEAREST_AMONG]
+        return int(rows[np.argmin(self.table.differing(rows, wish))])
+
+    def _wish(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
+        def draw(name: str) -> Any:
+            return self._inner.sample_independent(study, trial, name, self.distributions[name])
+
+        variant = draw("variant")
+        names = [name for name in self.distributions if name.startswith(f"{variant}.")]
+        return {"variant": variant, **{name.removeprefix(f"{variant}."): draw(name) for name in names}}
+
+
+class InOrder(LegalSampler):
+    """The rows of the table from the first to the last."""
+
+    def _choose(self, study: Study, trial: FrozenTrial) -> int:
+        return int(np.argmax(self._free))
+
+
+def make_sampler(
+    name: str, table: Table, seeds: Sequence[Config], seed: int, donors: Sequence[Donor] = ()
+) -> LegalSampler:
+    """A sampler by its name in SAMPLERS. Only `kiln` has a use for donors beyond trying their best."""
+    match name:
+        case "kiln":
+            return KilnSampler(table, seeds, seed, donors)
+        case "tpe":
+            return NearestLegal(table, seeds, seed, TPESampler(seed=seed), tries=1)
+        case "random":
+            return NearestLegal(table, seeds, seed, RandomSampler(seed=seed), tries=_TRIES)
+        case "grid":
+            return InOrder(table, seeds, seed)
+    raise ValueError(f'unknown sampler "{name}"; choose from {", ".join(SAMPLERS)}')
+
+
+SAMPLERS = ("kiln", "tpe", "random", "grid")
+
+
+def _distributions(table: Table) -> dict[str, CategoricalDistribution]:
+    """Optuna's view: `variant`, and each variant's parameters under its name, with all values that the table knows."""
+    found = {"variant": CategoricalDistribution(table.values[0])}
+    for code, variant in enumerate(table.values[0], 1):
+        mine = table.codes[table.codes[:, 0] == code]
+        for column, name in enumerate(table.names[1:], 1):
+            if len(mine) and mine[0, column]:
+                values = [table.values[column][i - 1] for i in np.unique(mine[:, column])]
+                found[f"{variant}.{name}"] = CategoricalDistribution(values)
+    return found
 
 
 def trial_params(config: Config) -> dict[str, Any]:
@@ -141,16 +208,15 @@ def trial_params(config: Config) -> dict[str, Any]:
     return {"variant": variant, **{f"{variant}.{n}": v for n, v in config.items() if n != "variant"}}
 
 
-def config_of(params: dict[str, Any]) -> dict[str, Any]:
+def config_of(params: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration that Optuna parameters stand for."""
     return {name.rpartition(".")[2]: value for name, value in params.items()}
 
 
-def suggest(trial: Trial, sampler: LegalParzen) -> dict[str, Any]:
+def suggest(trial: Trial, sampler: LegalSampler) -> dict[str, Any]:
     """Read the whole proposal out of an Optuna trial, so that the study records every parameter."""
     chosen = {}
     for name in trial.relative_params:
         distribution = sampler.distributions[name]
-        assert isinstance(distribution, CategoricalDistribution)
         chosen[name] = trial.suggest_categorical(name, distribution.choices)
     return config_of(chosen)

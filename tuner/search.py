@@ -13,10 +13,13 @@ from optuna.trial import TrialState, create_trial
 
 from kernels.space import Space
 from kernels.spec import Config, Measurement, Verdict
-from tuner.sampler import LegalParzen, config_key, suggest, trial_params
+from tuner.donors import Donor
+from tuner.sampler import AT_LEAST, NOISE, VERDICT, LegalSampler, config_key, make_sampler, suggest, trial_params
+from tuner.table import SearchSpace, Table
 
 PATIENCE = 60  # trials without an improvement of IMPROVEMENT after which a search has converged
 IMPROVEMENT = 0.01
+_INTERVAL_SDS = 3.92  # a 95 % interval's width in standard deviations
 
 
 @dataclass(frozen=True)
@@ -56,35 +59,39 @@ class Outcome:
 
 
 def search(
-    space: Space,
+    space: SearchSpace,
     measure: Callable[[Config, float | None], Measurement],
     *,
     stop: Stop,
     seeds: Sequence[Config] = (),
     known: Sequence[Trial] = (),
     seed: int = 0,
+    sampler: str = "kiln",
+    donors: Sequence[Donor] = (),
+    table: Table | None = None,
     watch: Callable[[Trial, Outcome], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Measure configurations of `space` until `stop`.
 
     `measure(config, best_ns)` runs one; `best_ns` is the incumbent's median, for early abort. `seeds` are tried first
-    (illegal ones are passed over), `known` trials are not repeated, `watch` hears of every new trial.
-    An exception of `measure` ends the search; what it finished before is the caller's journal to keep.
+    (illegal ones are passed over), `known` trials are not repeated, `donors` are results from elsewhere, `sampler` is
+    one of `tuner.sampler.SAMPLERS`, `table` spares enumerating the space again, `watch` hears of every new trial.
+    Raises ValueError for an unknown sampler. An exception of `measure` ends the search; what it finished before is the
+    caller's journal to keep.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = LegalParzen(list(space.configs()), seeds, seed)
-    study = optuna.create_study(direction="minimize", sampler=sampler)
+    chooser = make_sampler(sampler, table or Table(space), seeds, seed, donors)
+    study = optuna.create_study(direction="minimize", sampler=chooser)
     trials: list[Trial] = []
     for trial in known:
-        if sampler.row(trial.config) is not None:
-            sampler.close(trial.config)
-            study.add_trial(_frozen(trial, sampler))
+        if chooser.close(trial.config):
+            study.add_trial(_frozen(trial, chooser))
             trials.append(trial)
     resumed = len(trials)
     best_ns = min((t.cost_ns for t in trials), default=math.inf)
     since_best, why, start = 0, "exhausted", clock()
-    while sampler.left:
+    while chooser.left:
         if len(trials) - resumed >= stop.trials:
             why = "trials"
             break
@@ -95,10 +102,11 @@ def search(
             why = "patience"
             break
         asked = study.ask()
-        config = suggest(asked, sampler)
+        config = suggest(asked, chooser)
         trial = Trial(config, measure(config, best_ns if math.isfinite(best_ns) else None))
         trials.append(trial)
-        asked.set_user_attr("verdict", str(trial.measurement.verdict))
+        for name, value in _attributes(trial.measurement).items():
+            asked.set_user_attr(name, value)
         if math.isfinite(trial.cost_ns):
             study.tell(asked, math.log(trial.cost_ns))
         else:
@@ -110,7 +118,18 @@ def search(
     return Outcome(tuple(trials), resumed, why)
 
 
-def _frozen(trial: Trial, sampler: LegalParzen) -> optuna.trial.FrozenTrial:
+def _attributes(measurement: Measurement) -> dict[str, Any]:
+    """What an Optuna trial says beside its value: the verdict, and what the sampler can use."""
+    found: dict[str, Any] = {VERDICT: str(measurement.verdict)}
+    if measurement.stats and measurement.stats.interval_ns[0] > 0:
+        low, high = measurement.stats.interval_ns
+        found[NOISE] = (math.log(high / low) / _INTERVAL_SDS) ** 2
+    if measurement.verdict is Verdict.ABANDONED and measurement.at_least_ns:
+        found[AT_LEAST] = math.log(measurement.at_least_ns)
+    return found
+
+
+def _frozen(trial: Trial, sampler: LegalSampler) -> optuna.trial.FrozenTrial:
     params = trial_params(trial.config)
     ok = math.isfinite(trial.cost_ns)
     return create_trial(
@@ -118,7 +137,7 @@ def _frozen(trial: Trial, sampler: LegalParzen) -> optuna.trial.FrozenTrial:
         value=math.log(trial.cost_ns) if ok else None,
         params=params,
         distributions={name: sampler.distributions[name] for name in params},
-        user_attrs={"verdict": str(trial.measurement.verdict)},
+        user_attrs=_attributes(trial.measurement),
     )
 
 

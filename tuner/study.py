@@ -25,14 +25,16 @@ from kernels.identity import RAW
 from kernels.plan import Planned
 from kernels.space import Space
 from kernels.spec import Config, Measurement, Verdict, Workload
+from tuner import crossover
 from tuner.choose import Searched, choose_layouts, group_key
+from tuner.donors import Donor
 from tuner.export import decisions, final_record, latest_study
 from tuner.finals import Finalist, finalists
 from tuner.progress import Progress
 from tuner.request import Request
 from tuner.search import Outcome, Stop, Trial, first_tries, search
 
-LEAST_SHARE = 0.03  # of the search time: a workload that hardly counts is still tuned beyond its default
+LEAST_SHARE = 0.5  # of the search time is shared out alike, so that what hardly counts is tuned beyond its default
 FINALS_SHARE = 0.2  # of --seconds that the finals may take on top
 TRIAL_BUDGET_S = 0.25  # of sampling in the search; finals decide, so a search need not be precise
 ABANDON_ABOVE = 1.5  # times the incumbent: a slower candidate is given up after its first samples
@@ -52,6 +54,12 @@ class Job:
     def workload(self) -> Workload:
         """What is tuned."""
         return self.planned.workload
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        rows = f"M={self.workload.dims['M']} " if "M" in self.workload.dims else ""
+        return f"{self.workload.family} {rows}{self.workload.label} {self.workload.weights or ''}".strip()
 
 
 class Study:
@@ -88,7 +96,7 @@ class Study:
             if why := space.reject(default):
                 self._say(f"note: {item.workload.label or item.workload.key} is left out: not so that {why}")
                 continue
-            least = limit(family.cost(item.workload), found.rates, item.workload.dtypes.compute)
+            least = limit(family.cost(item.workload), found.rates, item.workload.dtypes.compute, sheet.cache_bytes)
             self._jobs.append(Job(item, space, default, least.ns))
         if not self._jobs:
             raise KilnError(f"{self._device.slug} can run none of the planned workloads; see the notes above")
@@ -114,8 +122,10 @@ class Study:
     # ------------------------------------------------------------ search
 
     def search(self) -> None:
-        """Search every workload for its share of the time, the heaviest first; what one finds seeds the next."""
-        shares = [max(job.planned.share, LEAST_SHARE) for job in self._jobs]
+        """Search every workload for its share of the time, the quickest first; what one finds seeds the next, and a
+        job whose single trial takes seconds begins where many quick ones have led."""
+        self._jobs.sort(key=lambda job: job.limit_ns)
+        shares = _shares(self._jobs)
         with Progress(self._request.seconds, self._resumed) as progress:
             spent = 0.0
             for place, job in enumerate(self._jobs):
@@ -124,7 +134,7 @@ class Study:
                 self._meter.bench.cases.packed(  # made here, so that a search's time is spent on trials
                     job.space.family, job.workload, self._candidate(job, job.default).layouts
                 )
-                progress.workload(f"{job.workload.label} {job.workload.weights or ''}".strip())
+                progress.workload(job.name)
                 start = time.monotonic()
                 job.outcome = self._search_one(job, seconds, progress, spent, start)
                 spent += time.monotonic() - start
@@ -140,7 +150,9 @@ class Study:
             job.space,
             measure,
             stop=Stop(seconds),
-            seeds=first_tries(job.space, self._neighbours(job)),
+            seeds=first_tries(job.space, [other.ok for other in self._neighbours(job)]),
+            donors=[_donor(other) for other in self._neighbours(job)],
+            sampler=self._request.sampler,
             known=self._known(job),
             seed=self._request.seed,
             watch=watch,
@@ -177,7 +189,7 @@ class Study:
                     found[key] = Trial(record["config"], measurement)
         return list(found.values())
 
-    def _neighbours(self, job: Job) -> list[list[Trial]]:
+    def _neighbours(self, job: Job) -> list[Outcome]:
         """What related workloads found, the nearest first: the same format by size, then the others."""
 
         def distance(other: Job) -> tuple[bool, float]:
@@ -186,7 +198,7 @@ class Study:
             return (not same_format, sum(abs(a / b - b / a) for a, b in sizes))
 
         related = [o for o in self._jobs if o.outcome and o.workload.family == job.workload.family]
-        return [o.outcome.ok for o in sorted(related, key=distance) if o.outcome]
+        return [o.outcome for o in sorted(related, key=distance) if o.outcome]
 
     # ------------------------------------------------------------ finals
 
@@ -197,11 +209,16 @@ class Study:
             layouts = choose_layouts(kernels.families(), searched)
         except ValueError as error:
             raise KilnError(str(error)) from error
-        budget_s = FINALS_SHARE * self._request.seconds / len(self._jobs)
-        for job, item in zip(self._jobs, searched, strict=True):
-            self._say(f"finals: {job.workload.label} {job.workload.weights or ''}")
+        for job, item, share in zip(self._jobs, searched, _shares(self._jobs), strict=True):
+            self._say(f"finals: {job.name}")
             layout = layouts[group_key(job.space.family, job.workload)]
-            chosen = finalists(item, layout, lambda trial, job=job: self._candidate(job, trial.config))  # type: ignore[misc]
+            budget_s = FINALS_SHARE * self._request.seconds * share
+            chosen = finalists(
+                item,
+                layout,
+                lambda trial, job=job: self._candidate(job, trial.config),  # type: ignore[misc]
+                budget_s,
+            )
             self._final(job, chosen, budget_s)
 
     def _searched(self, job: Job) -> Searched:
@@ -233,7 +250,12 @@ class Study:
                 self._say(f"note: {contestant.candidate} left the finals: {verdict} {log[:200]}".rstrip())
         if not ok or ok[0].candidate != chosen[0]:
             raise KilnError(f"the default of {job.workload.key} did not survive the finals; see the note above")
-        least = limit(job.space.family.cost(job.workload), contest.rates, job.workload.dtypes.compute)
+        least = limit(
+            job.space.family.cost(job.workload),
+            contest.rates,
+            job.workload.dtypes.compute,
+            self._device.sheet.cache_bytes,
+        )
         facts = {
             "limit": {"ns": least.ns, "limited_by": least.limited_by, "rounds_ns": _limits(least, contest)},
             "rounds": contest.rounds,
@@ -243,6 +265,16 @@ class Study:
         finalists = [Finalist(c.candidate, c.measurement.samples_ns) for c in ok]
         errors = {c.candidate: c.measurement.errors for c in ok if c.measurement.errors}
         self._journal.final(**final_record(job.planned.count, finalists, errors, facts))
+
+    def crossover(self) -> None:
+        """Measure up to how many rows GEMV is faster than GEMM, and write it down."""
+        assert self._probe is not None
+        _, finals = latest_study(self._journal.records)
+        winners = [decision.winner.finalist.candidate for decision in decisions(finals, self._device.sheet)[0]]
+        for pair in crossover.rivals(winners):
+            self._say(f"crossover: {crossover.FEW} against {crossover.MANY}, {pair.workload.weights}")
+            for record in crossover.race(self._meter, pair, self._probe, self._device.sheet):
+                self._journal.note(crossover.NOTE, **record)
 
     def deployment(self) -> None:
         """Time every winner as an engine runs it, on a queue without profiling, and write the gap down."""
@@ -256,6 +288,18 @@ class Study:
             self._journal.note(
                 "wall", workload=decision.workload.key, event_ns=wall.event_ns, wall_ns=wall.wall_ns, gap=wall.gap
             )
+
+
+def _donor(outcome: Outcome) -> Donor:
+    """What one workload's search teaches another's."""
+    configs, costs_ns = zip(*((t.config, t.cost_ns) for t in outcome.trials), strict=True)
+    return Donor("a neighbour", configs, costs_ns)
+
+
+def _shares(jobs: Sequence[Job]) -> list[float]:
+    """What part of the time each job gets."""
+    shares = [max(job.planned.share, LEAST_SHARE / len(jobs)) for job in jobs]
+    return [share / sum(shares) for share in shares]
 
 
 def _limits(least: Limit, contest: Contest) -> list[int]:

@@ -13,12 +13,12 @@ from harness.timing import paired_ratio
 from kernels.spec import Workload
 from tuner.export import Decision
 
-HEADERS = ("workload", "weights", "default", "tuned", "speed-up", "GB/s", "% of limit", "winner")
+HEADERS = ("workload", "stored", "default", "tuned", "speed-up", "rate", "% of limit", "winner")
 NAME_WIDTH, WINNER_WIDTH = 30, 17  # columns; the table then fits a terminal of 120, and what is longer goes on below
 
 
 def rows(decided: Sequence[Decision]) -> list[dict[str, Any]]:
-    """One record a workload, in numbers: times in ns, rates in bytes per ns (= GB/s) of the fewest bytes."""
+    """One record a workload, in numbers: times in ns, rates per ns (GB/s, GFLOPS) of the least that must be done."""
     return [_row(decision) for decision in decided]
 
 
@@ -28,6 +28,7 @@ def _row(decision: Decision) -> dict[str, Any]:
     tuned_ns = winner.finalist.median_ns
     limit = decision.final.facts["limit"]
     return {
+        "family": workload.family,
         "workload": workload.key,
         "label": workload.label,
         "dims": dict(workload.dims),
@@ -37,6 +38,7 @@ def _row(decision: Decision) -> dict[str, Any]:
         "speedup": winner.speedup.ratio,
         "speedup_interval": list(winner.speedup.interval),
         "gb_per_s": least.bytes / tuned_ns,
+        "gflops": least.flops / tuned_ns,
         "percent_of_limit": 100 * limit["ns"] / tuned_ns,
         "percent_interval": _percent_interval(decision),
         "limited_by": limit["limited_by"],
@@ -60,27 +62,35 @@ def _beyond(record: dict[str, Any]) -> bool:
 
 
 def summary(decided: Sequence[Decision]) -> str:
-    """The table for people, and a sentence for each thing in it that should not be believed as it stands."""
-    records = rows(decided)
-    body = [
-        (
-            _folded(_name(decision.workload), NAME_WIDTH),
-            record["weights"],
-            time_text(record["default_ns"]),
-            time_text(record["tuned_ns"]),
-            _speedup(decision),
-            gigabytes_per_second(record["gb_per_s"]).removesuffix(" GB/s"),
-            f"{percent_text(record['percent_of_limit']).removesuffix(' %')} {record['limited_by']}",
-            _folded(_winner(decision), WINNER_WIDTH),
+    """A table per family for people, and a sentence for each thing in it that should not be believed as it stands."""
+    parts: list[str] = []
+    for name in dict.fromkeys(decision.workload.family for decision in decided):
+        mine = [decision for decision in decided if decision.workload.family == name]
+        about = kernels.families()[name].about
+        parts.append(
+            f"{name}: {about}\n" + table(HEADERS, [_line(d, r) for d, r in zip(mine, rows(mine), strict=True)])
         )
-        for decision, record in zip(decided, records, strict=True)
-    ]
     remarks = [
         f"{_name(decision.workload)} {decision.workload.weights or ''}".strip() + f": {sentence}"
-        for decision, record in zip(decided, records, strict=True)
+        for decision, record in zip(decided, rows(decided), strict=True)
         if _beyond(record) and (sentence := broken(record["percent_of_limit"]))
     ]
-    return "\n".join([table(HEADERS, body), *remarks])
+    return "\n\n".join(parts) + "".join(f"\n{remark}" for remark in remarks)
+
+
+def _line(decision: Decision, record: dict[str, Any]) -> tuple[str, ...]:
+    workload = decision.workload
+    computes = record["limited_by"] == "arithmetic"
+    return (
+        _folded(_name(workload), NAME_WIDTH),
+        workload.weights or workload.dtypes.cache or workload.dtypes.act,
+        time_text(record["default_ns"]),
+        time_text(record["tuned_ns"]),
+        _speedup(decision),
+        f"{record['gflops']:.0f} GFLOPS" if computes else gigabytes_per_second(record["gb_per_s"]),
+        f"{percent_text(record['percent_of_limit']).removesuffix(' %')} {record['limited_by']}",
+        _folded(_winner(decision), WINNER_WIDTH),
+    )
 
 
 def _name(workload: Workload) -> str:

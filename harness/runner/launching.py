@@ -12,6 +12,7 @@ import pyopencl as cl
 
 from harness.runner.protocol import Kind
 from harness.runner.server import RequestError
+from harness.runner.texels import Texels
 
 Resident = Callable[[str, int], cl.Buffer]  # (name, turn of the rotation) → buffer
 _ORDER = {"R": cl.channel_order.R, "RG": cl.channel_order.RG, "RGBA": cl.channel_order.RGBA}
@@ -32,6 +33,7 @@ class _Bound:
     local_size: tuple[int, ...] | None
     args: tuple[tuple[tuple[int, Any], ...], ...]
     made: tuple[Any, ...]  # keeps images and sub-buffers alive: a kernel does not retain its arguments
+    texels: tuple[tuple[Texels, ...], ...]  # per turn: those to make before it
 
 
 def bind(
@@ -50,7 +52,9 @@ def bind(
         if entry not in kernels:
             raise RequestError(Kind.BAD_REQUEST, f"no kernel {entry!r}; there are {', '.join(sorted(kernels))}")
         kernel = kernels[entry]
-        made = [[_make(context, arg, resident, turn) for arg in one["args"]] for turn in range(turns)]
+        parts = [[_make(context, arg, resident, turn) for arg in one["args"]] for turn in range(turns)]
+        texels = tuple(tuple(part for part in turn if isinstance(part, Texels)) for turn in parts)
+        made = [[part.made if isinstance(part, Texels) else part for part in turn] for turn in parts]
         if len(made[0]) != kernel.num_args:
             raise RequestError(Kind.BAD_REQUEST, f"{entry} takes {kernel.num_args} arguments, not {len(made[0])}")
         for index, value in enumerate(made[0]):
@@ -63,7 +67,8 @@ def bind(
             for turn in made
         )
         local = one.get("local")
-        bound.append(_Bound(kernel, tuple(one["global"]), tuple(local) if local else None, changing, tuple(made)))
+        local = tuple(local) if local else None
+        bound.append(_Bound(kernel, tuple(one["global"]), local, changing, tuple(made), texels))
     return bound
 
 
@@ -91,9 +96,10 @@ def _region(buffer: cl.Buffer, offset: int, size: int) -> cl.Buffer:
     return buffer.get_sub_region(offset, size)
 
 
-def _image(context: cl.Context, view: Mapping[str, Any], resident: Resident, turn: int) -> cl.Image:
-    """A 2D image over a buffer (cl_khr_image2d_from_buffer)."""
-    if "cl_khr_image2d_from_buffer" not in context.devices[0].extensions.split():
+def _image(context: cl.Context, view: Mapping[str, Any], resident: Resident, turn: int) -> cl.Image | Texels:
+    """A 2D image over a buffer (cl_khr_image2d_from_buffer), or what stands in for it."""
+    stand_in = bool(view.get("texels"))
+    if not stand_in and "cl_khr_image2d_from_buffer" not in context.devices[0].extensions.split():
         raise RequestError(Kind.UNSUPPORTED, "the device has no cl_khr_image2d_from_buffer")
     if view.get("channels") not in _ORDER or view.get("type") not in _TYPE:
         raise RequestError(Kind.BAD_REQUEST, f"no image of {view.get('channels')!r} and {view.get('type')!r}")
@@ -106,6 +112,8 @@ def _image(context: cl.Context, view: Mapping[str, Any], resident: Resident, tur
     part = (
         buffer if whole else _region(buffer, offset, size)
     )  # a name of its own: the descriptor does not keep it alive
+    if stand_in:
+        return Texels(context, part, view)
     desc = cl.ImageDescriptor()
     desc.image_type = cl.mem_object_type.IMAGE2D
     desc.shape = (int(view["width"]), int(view["height"]), 0)  # pyopencl wants three and two; a 2D image has no more
@@ -149,6 +157,8 @@ class Sequence:
             for index, value in launch.args[turn]:
                 launch.kernel.set_arg(index, value)
             wait_for = [gate] if gate is not None and not events else None
+            for texels in launch.texels[turn]:
+                texels.make(self._queue)
             events.append(
                 cl.enqueue_nd_range_kernel(
                     self._queue, launch.kernel, launch.global_size, launch.local_size, wait_for=wait_for
@@ -163,8 +173,8 @@ class Sequence:
         needed it (int8 GEMV 2048×2048 on PoCL: 65 % of bandwidth with the gap, 88 % without; engines enqueue far
         faster). So the first launch waits for an event that is set when all are enqueued.
         """
-        if len(self._launches) == 1:
-            return self._launch()
+        if len(self._launches) == 1 or any(any(launch.texels) for launch in self._launches):
+            return self._launch()  # a launch alone; or texels, which the host makes from what earlier launches wrote
         gate = cl.UserEvent(self._queue.context)
         try:
             return self._launch(gate)

@@ -15,7 +15,11 @@ runner never dies of a bad request, and ends when its input does.
                                                   private_bytes, multiple}}}; the same id again is free
     run {program, launches, warmup, samples, rotate, restore, abort_above_ns, profile}
         launches: [{entry, global: […], local: […] | null, args: […]}]
-        args:     {buf, offset?, bytes?} | {i32: v} | {f32: v} | {image: {buf, offset?, channels, type, width, height}}
+        args:     {buf, offset?, bytes?} | {i32: v} | {f32: v}
+                  | {image: {buf, offset?, channels, type, width, height, texels?}}
+                  An image is a view of its buffer (cl_khr_image2d_from_buffer). With texels true, for a device without
+                  that extension and a source that knows, a buffer stands in for it, made anew before each launch:
+                  16 bytes (width, height, 0, 0 as uint32), then for each texel the 16 bytes that read_image gives
         rotate:   {bufs: […], copies: n, first: k}: sample i, warm-up included, uses copy (k + i) mod n of each buffer;
                   copy 0 is the buffer itself, the others are made on the device and kept until it is dropped
         restore:  [{buf, from}]: `from` is copied over `buf` before each sample, outside its timed events
@@ -98,10 +102,12 @@ def f32_arg(value: float) -> dict[str, Any]:
     return {"f32": value}
 
 
-def image_arg(name: str, channels: str, type: str, width: int, height: int, offset: int = 0) -> dict[str, Any]:
-    """A 2D image over the buffer from byte `offset`; rows of `width` texels follow each other without a gap."""
+def image_arg(
+    name: str, channels: str, type: str, width: int, height: int, offset: int = 0, texels: bool = False
+) -> dict[str, Any]:
+    """A 2D image over the buffer from byte `offset`, or its texels; rows follow each other without a gap."""
     view = {"buf": name, "offset": offset, "channels": channels, "type": type, "width": width, "height": height}
-    return {"image": view}
+    return {"image": view | ({"texels": True} if texels else {})}
 
 
 def launch(

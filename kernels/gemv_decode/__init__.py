@@ -48,7 +48,8 @@ def _jobs(sheet: ModelSheet, ask: Ask) -> Found:
     found: list[Job] = []
     notes: list[str] = []
     rows = [m for m in ask.m if m <= GEMV_ROWS]
-    if many := [str(m) for m in ask.m if m > GEMV_ROWS]:
+    many = [str(m) for m in ask.m if m > GEMV_ROWS]
+    if many and not ask.overlap:
         notes.append(f"gemv_decode serves up to {GEMV_ROWS} rows: M = {', '.join(many)} is left to a GEMM")
     if sheet.decoder:
         for form in ask.formats:
@@ -62,7 +63,7 @@ def _jobs(sheet: ModelSheet, ask: Ask) -> Found:
             pooled = Matrix(f"{tower.name} projection", tower.project, tower.hidden, 1)
             phase = f"tower {tower.name}"
             found.append(linear.job("gemv_decode", sheet, pooled, 1, "fp16", ask, notes, phase=phase))
-        if tower.tokens > GEMV_ROWS:
+        if tower.tokens > GEMV_ROWS and not ask.overlap:
             notes.append(
                 f"{sheet.name} {tower.name} tower: its blocks see {tower.tokens} rows at once, "
                 f"more than gemv_decode's {GEMV_ROWS}: left to a GEMM"
@@ -116,4 +117,5 @@ FAMILY = Family(
     jobs=_jobs,
     bounds={"M": (1, GEMV_ROWS)},
     shares="weights",
+    numpy=linear.numpy_product,
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kernels.spec import Abi, DeviceSheet, DTypes, Launch, Scratch, Workload
+from kernels.spec import Abi, DeviceSheet, DTypes, Family, Launch, Scratch, Workload
 
 FORMAT = "kiln-tuned-config"
 SCHEMA_VERSION = "1.0.0"  # of the documents written here
@@ -47,9 +47,10 @@ class Match:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def of(workload: Workload) -> Match:
-        """What an entry for this workload would say."""
-        return Match(workload.weights, workload.dtypes, dict(workload.options))
+    def of(workload: Workload, family: Family) -> Match:
+        """What an entry for this workload would say. Dims that the family fixes stand among the options."""
+        fixed = {dim: workload.dims[dim] for dim in family.fixed}
+        return Match(workload.weights, workload.dtypes, {**workload.options, **fixed})
 
     def __str__(self) -> str:
         options = "".join(f",{name}={value}" for name, value in sorted(self.options.items()))
