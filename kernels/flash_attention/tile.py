@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kernels.cache import LAYOUT_PARAMS, cache_layouts, row_bytes, workload_kind
 from kernels.flash_attention import ranges
-from kernels.flash_attention.problem import act_bytes, cache_args, heads_per_group, least_cost
+from kernels.flash_attention.problem import act_bytes, cache_args, least_cost
 from kernels.source import source
 from kernels.spec import Ceil, Config, DeviceSheet, Launch, Rule, Schedule, Size, Traffic, Variant, Workload, evaluate
 
