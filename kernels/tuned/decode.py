@@ -125,7 +125,7 @@ def _section(node: Node) -> KernelSection:
 
 
 def _arg(node: Node) -> Arg:
-    role = node.at("role").text("input", "weight", "output", "inout", "dim")
+    role = node.at("role").text("input", "weight", "cache", "output", "inout", "dim")
     return Arg(node.at("name").name(), role, node.at("about").text())  # type: ignore[arg-type]  # one of the choices
 
 
