@@ -53,6 +53,8 @@ shows: setup ## what the README promises, run as written
 ci: ## all of it
 	$(MAKE) test
 	$(MAKE) check
+	$(MAKE) sanitize
+	$(MAKE) validate
 	$(MAKE) wheel
 	$(MAKE) lowest
 	$(MAKE) shows
