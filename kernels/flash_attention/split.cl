@@ -133,7 +133,7 @@ INLINE void score_keys(__global const cached *k, const float *qs, float *scores,
 #pragma unroll
       for (int a = 0; a < NV; a++) {
         units_values(keys[a] + i * KL, x[a]);
-        if (a * VEC % LINE_UNITS == 0) FETCH(keys[a] + i * KL + block_ahead(KL, G));
+        if ((a * VEC % KL + i * KL) % LINE_UNITS == 0) FETCH(keys[a] + i * KL + block_ahead(KL, G));
       }
 #pragma unroll
       for (int e = 0; e < PLANES; e++)
@@ -152,7 +152,7 @@ INLINE void score_keys(__global const cached *k, const float *qs, float *scores,
 }
 #endif
 
-// ---------------------------------------------------------------- outputs = shrink * outputs + weights * values of n keys
+// ---------------------------------------------------------------- outputs = shrink * outputs + weights * values
 
 #if VL < 2
 INLINE void add_values(__global const cached *v, const float *weights, const float *shrink, float *ys, int j0, int n,
@@ -207,14 +207,15 @@ INLINE void add_values(__global const cached *v, const float *weights, const flo
       for (int a = 0; a < UNITS_FOLDED; a++) {
         floatV x[PLANES];
         units_values(keys + min(i + a, ROW_UNITS - 1) * VL, x);
-        if (c % LINE_UNITS == 0) FETCH(keys + min(i + a, ROW_UNITS - 1) * VL + block_ahead(VL, G));
+        if ((c % VL + (i + a) * VL) % LINE_UNITS == 0) FETCH(keys + (i + a) * VL + block_ahead(VL, G));
 #pragma unroll
         for (int e = 0; e < PLANES; e++) {
           // Beyond the last key the panel holds anything, not-a-numbers too.
           if (c + VEC > n) x[e] = LANE_NUMBERS < n - c ? x[e] : (floatV)(0.0f);
 #pragma unroll
           for (int r = 0; r < ROWS; r++)
-            sum[(a * PLANES + e) * ROWS + r] = x[e] * LOAD_V(weights + r * BN + c) + sum[(a * PLANES + e) * ROWS + r];
+            sum[(a * PLANES + e) * ROWS + r] =
+                x[e] * LOAD_V(weights + r * BN + c) + sum[(a * PLANES + e) * ROWS + r];
         }
       }
     }
@@ -238,8 +239,8 @@ INLINE void add_values(__global const cached *v, const float *weights, const flo
 
 #if CACHE
 // Scales (and biases) of n keys from j0 on as float, zeros up to a whole vector.
-INLINE void load_scales(const int layout, __global const cache_scales *from, float *scales, float *biases, int j0, int n,
-                        int g, int S, int G) {
+INLINE void load_scales(const int layout, __global const cache_scales *from, float *scales, float *biases, int j0,
+                        int n, int g, int S, int G) {
   for (int c = 0; c < WHOLE(n); c++) {
     const cache_scales bits = c < n ? from[cache_scale_at(layout, j0 + min(c, n - 1), g, S, G)] : 0;
     scales[c] = scale_factor(bits);

@@ -145,8 +145,9 @@ INLINE void begin(tile *t, __global const act *q, int m0, int h0, int M, int T, 
 }
 
 // Logits of keys c ... c+KC-1 of a block that begins at key j0: kb -> scores. `highest` grows with them.
-INLINE void score_keys(const tile *t, const float *kb, float16 *scores, float16 *highest, SCALES_PARAM(__global const, ks)
-                       VALID_PARAM int j0, int c, int clear, int g, int T, int S, int G) {
+INLINE void score_keys(const tile *t, const float *kb, float16 *scores, float16 *highest,
+                       SCALES_PARAM(__global const, ks) VALID_PARAM int j0, int c, int clear, int g, int T, int S,
+                       int G) {
   float16 s[KC][RV];
 #pragma unroll
   for (int a = 0; a < KC; a++)
@@ -307,8 +308,10 @@ INLINE void finish(const tile *t, __global act *o, int h0, int M, int H) {
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void attend(__global const act *q, CACHE_PARAMS VALID_PARAM __global act *o, int M, int T, int H, int G, int S) {
-  // The last tiles see most keys and go first, so that none of them is left alone at the end.
-  const int m0 = (int)(get_num_groups(0) - 1 - get_group_id(0)) * (TILES * QUERIES);
+  // The last tiles of causal queries see most keys. From both ends inwards, because PoCL hands each thread its share of
+  // neighbouring work-groups: 1,024 queries, 8 heads of 256 dims on one kv head, Zen 5: 16.3 -> 10.5 ms.
+  const int i0 = (int)get_group_id(0), half_way = i0 / 2;
+  const int m0 = (i0 % 2 ? half_way : (int)get_num_groups(0) - 1 - half_way) * (TILES * QUERIES);
   const int h0 = (int)get_group_id(1) * HEADS, g = h0 / (H / G);
   const int tiles = min(TILES, (M - m0 + QUERIES - 1) / QUERIES);
   tile t[TILES];

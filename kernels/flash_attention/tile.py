@@ -63,8 +63,8 @@ TILE = Variant(
         "HEADS": ranges.HEADS,
         "RV": (1, 2, 3, 4),
         "TILES": (1, 2, 4),
-        "BN": (16, 32, 64),
-        "KC": (4, 8, 16),
+        "BN": (32, 64),
+        "KC": (4, 8),  # within a panel, the smallest of which has 8 positions
         "DC": (4, 8),
     },
     default={"KL": 1, "VL": 1, "HEADS": 1, "RV": 2, "TILES": 1, "BN": 32, "KC": 8, "DC": 8},
@@ -74,11 +74,6 @@ TILE = Variant(
             "a block is whole panels",
             ("KL", "VL", "BN"),
             lambda c, w, s: c["BN"] % max(1, c["KL"]) == 0 and c["BN"] % max(1, c["VL"]) == 0,
-        ),
-        Rule(
-            "keys summed at a time lie in one panel",
-            ("KL", "KC"),
-            lambda c, w, s: c["KL"] < 2 or c["KL"] % c["KC"] == 0,
         ),
         Rule("sums fill the registers and fit them: 8 to 24 vectors", ("RV", "KC", "DC"), _vectors),
         Rule("every vector and tile has rows", ("HEADS", "RV", "TILES"), _suits, prunes=True),
