@@ -243,9 +243,9 @@ INLINE void load_scales(const int layout, __global const cache_scales *from, flo
                         int n, int g, int S, int G) {
   for (int c = 0; c < WHOLE(n); c++) {
     const cache_scales bits = c < n ? from[cache_scale_at(layout, j0 + min(c, n - 1), g, S, G)] : 0;
-    scales[c] = scale_factor(bits);
+    scales[c] = cache_scale_of(bits);
 #if CACHE == 2
-    biases[c] = bias_factor(bits);
+    biases[c] = cache_bias_of(bits);
 #endif
   }
 }

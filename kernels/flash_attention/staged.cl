@@ -110,10 +110,10 @@ void attend(__global const act *q, CACHE_PARAMS VALID_PARAM __global act *o, int
       for (int i = 1; i < N_SPLIT; i++) s += scores[(i * BLOCK_N + c) * BLOCK_M + row];
 #if CACHE
       const cache_scales bits = ks[cache_scale_at(KL, j, g, S, G)];
-      s *= scale_factor(bits);
+      s *= cache_scale_of(bits);
 #endif
 #if CACHE == 2
-      s += q_sum * bias_factor(bits);
+      s += q_sum * cache_bias_of(bits);
 #endif
       int there = c < n && sees(position, j);
 #if PADDING
@@ -142,10 +142,10 @@ void attend(__global const act *q, CACHE_PARAMS VALID_PARAM __global act *o, int
         const cache_scales bits = vs[cache_scale_at(VL, j0 + min(c + u, n - 1), g, S, G)];
 #endif
 #if CACHE == 2
-        v_bias += p * bias_factor(bits);
+        v_bias += p * cache_bias_of(bits);
 #endif
 #if CACHE
-        p *= scale_factor(bits);
+        p *= cache_scale_of(bits);
 #endif
         w[u] = (prod)p;
       }

@@ -173,10 +173,10 @@ INLINE void score_keys(const tile *t, const float *kb, float16 *scores, float16 
 #pragma unroll
     for (int r = 0; r < RV; r++) {
 #if CACHE
-      s[a][r] *= scale_factor(bits);
+      s[a][r] *= cache_scale_of(bits);
 #endif
 #if CACHE == 2
-      s[a][r] += t->q_sum[r] * bias_factor(bits);
+      s[a][r] += t->q_sum[r] * cache_bias_of(bits);
 #endif
       s[a][r] = capped(s[a][r]);
     }
@@ -232,10 +232,10 @@ INLINE void weigh(tile *t, float16 *scores, const float16 *highest, float16 *shr
       float16 p = exp2_down(scores[c * RV + r] - top[r]);
       sum[r] += p;
 #if CACHE == 2
-      v_bias[r] += p * bias_factor(bits);
+      v_bias[r] += p * cache_bias_of(bits);
 #endif
 #if CACHE
-      p *= scale_factor(bits);
+      p *= cache_scale_of(bits);
 #endif
       scores[c * RV + r] = p;
     }
