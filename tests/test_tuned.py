@@ -370,3 +370,15 @@ def test_dims_that_a_family_fixes_are_matched_exactly():
     workload = Workload("gemv_decode", {"M": 1, "N": 2, "K": 256}, ONE.match.dtypes, "int4/g128", {"gated": True})
     assert Match.of(workload, samples.FAMILY).options == {"gated": True}
     assert Match.of(workload, replace(samples.FAMILY, fixed=("K",))).options == {"gated": True, "K": 256}
+
+
+COMMITTED = sorted((Path(__file__).parent.parent / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_committed_documents_load_meet_the_schema_and_were_measured(path):
+    document = load(path)
+    VALIDATOR.validate(json.loads(path.read_text("utf-8")))
+    assert not document.edited
+    assert document.evidence == "measured"
+    assert {route.kernel for route in document.ops["matmul"]} == {"gemv_decode", "gemm_prefill"}
