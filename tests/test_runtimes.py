@@ -182,7 +182,9 @@ def test_a_library_without_the_function_is_left_alone():
         ("generic", "haswell", False),
         ("generic", None, False),
         ("znver3", "skylake-avx512", False),  # a Zen 4, as LLVM 14 sees it
-        ("znver3", "haswell", True),
+        ("znver3", "haswell", False),  # its built-in library would be called instead of inlined
+        ("haswell", "haswell", True),
+        ("alderlake", "haswell", True),
         ("icelake-server", "skylake-avx512", True),
         ("penryn", None, True),
     ],
