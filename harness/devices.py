@@ -213,6 +213,7 @@ def sheet_from(description: Mapping[str, Any]) -> DeviceSheet:
         subgroup_sizes=tuple(d["subgroup_sizes"]),
         extensions=frozenset(d["extensions"]),
         opencl_c=(int(version[1]), int(version[2])) if version else (1, 0),
+        vector_floats=d.get("vector_floats", 0),
     )
 
 

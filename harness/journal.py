@@ -34,7 +34,7 @@ def trial_key(candidate: Candidate, device: Mapping[str, Any]) -> str:
 
     `device` is the runner's raw description; only what identifies silicon, driver and compiler enters.
     """
-    fields = ("name", "vendor", "version", "driver_version", "platform_name", "platform_version")
+    fields = ("name", "vendor", "version", "driver_version", "platform_name", "platform_version", "vector_floats")
     identity = [str(device.get(name, "")) for name in fields]
     return _digest([candidate.key, candidate.workload.key, identity, PROTOCOL])
 

@@ -23,11 +23,11 @@ def identify(description: Mapping[str, Any], sheet: DeviceSheet) -> DeviceFacts:
     """The facts of a live device from its limits and its raw strings (named as in `RAW`, like the runner's `hello`)."""
     raw = {name: str(description.get(name, "")) for name in RAW}
     driver, compiler = _versions(raw)
-    vendor, family, model = _names(raw, sheet.kind)
+    vendor, family, model = _names(raw, sheet.kind, sheet.vector_floats)
     return DeviceFacts(vendor, family, model, driver, compiler, raw, sheet)
 
 
-def _names(raw: Mapping[str, str], kind: str) -> tuple[str, str, str]:
+def _names(raw: Mapping[str, str], kind: str, vector_floats: int) -> tuple[str, str, str]:
     """Vendor, family and model."""
     text = f"{raw['name']} {raw['version']} {raw['opencl_c_version']}"
     if match := re.search(r"Adreno\s*(?:\(TM\))?\s*(X?\d+)", text, re.IGNORECASE):
@@ -39,7 +39,9 @@ def _names(raw: Mapping[str, str], kind: str) -> tuple[str, str, str]:
     model = _plain(raw["name"])
     if kind == "cpu":
         platform = "pocl" if raw["platform_name"] == "Portable Computing Language" else _vendor(raw["platform_name"])
-        return platform, "cpu", model.removeprefix("pthread-").removeprefix("cpu-")
+        # Virtual machines call every processor alike; what was tuned for 512-bit registers is another machine's.
+        registers = f"-{32 * vector_floats}-bit" if vector_floats else ""
+        return platform, "cpu", model.removeprefix("pthread-").removeprefix("cpu-") + registers
     vendor = _vendor(f"{raw['vendor']} {raw['name']}")
     return vendor, f"{vendor}-{kind}", model.removeprefix(f"{vendor}-") or "unknown"
 

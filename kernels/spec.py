@@ -200,10 +200,20 @@ class DeviceSheet:
     subgroup_sizes: tuple[int, ...]  # () = no subgroups
     extensions: frozenset[str]
     opencl_c: tuple[int, int]
+    vector_floats: int = 0  # floats that a CPU's widest vector register holds; 0 = unknown, or no CPU
 
     def has(self, extension: str) -> bool:
         """Whether the device reports this extension."""
         return extension in self.extensions
+
+    @property
+    def vector_registers(self) -> int:
+        """Vector registers of a CPU: 16 on an x86 with 256 bits (AVX2), 32 with AVX-512, on 64-bit Arm and unknown."""
+        return 16 if self.vector_floats == 8 else 32
+
+    def registers(self, lanes: int) -> int:
+        """Vector registers of a CPU that a vector of `lanes` floats takes; an unknown CPU's have 16."""
+        return -(-lanes // (self.vector_floats or 16))
 
 
 # ---------------------------------------------------------------- what may run

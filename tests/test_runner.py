@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from harness.runner.describe import cpu_cache_bytes
+from harness.runner.describe import cpu_cache_bytes, cpu_vector_floats
 from harness.runner.protocol import buffer_arg, f32_arg, i32_arg, image_arg, launch
 from harness.supervisor import Refused, Rotation
 from kernels.spec import Verdict
@@ -54,6 +54,17 @@ def test_the_cache_of_a_processor_is_that_of_all_its_chiplets(tmp_path, monkeypa
     (tmp_path / "cpu2" / "cache" / "index1" / "level").unlink()
     assert cpu_cache_bytes(tmp_path) == 64 << 20
     assert cpu_cache_bytes(tmp_path / "cpu9") == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "floats"),
+    [("flags\t\t: fpu avx avx2 avx512f", 16), ("flags\t\t: fpu avx avx2", 8), ("Features\t: fp asimd", 4), ("", 4)],
+)
+def test_vector_registers_are_those_of_the_flags_else_what_the_driver_says(tmp_path, flags, floats):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\n{flags}\n")
+    assert cpu_vector_floats(4, cpuinfo) == floats
+    assert cpu_vector_floats(4, tmp_path / "absent") == 4
 
 
 def test_arguments_arrive(supervisor):

@@ -330,3 +330,9 @@ def test_identity_of_live_devices(raw, kind, expected):
     facts = identify(raw, replace(SHEET, kind=kind))
     assert (facts.vendor, facts.family, facts.model, facts.driver, facts.compiler) == expected
     assert facts.raw["name"] == raw["name"]
+
+
+def test_a_cpu_with_other_registers_is_another_device():
+    raw = {"name": "AMD EPYC", "platform_name": "Intel(R) OpenCL"}
+    names = [identify(raw, replace(SHEET, kind="cpu", vector_floats=floats)).model for floats in (8, 16)]
+    assert names == ["amd-epyc-256-bit", "amd-epyc-512-bit"]

@@ -113,7 +113,8 @@ class Study:
         those anchors, timed again beside the candidates.
         """
         for record in reversed(list(self._journal.of_kind("study"))):
-            if all(record["device"].get(name) == self._device.description.get(name) for name in RAW):
+            same = (*RAW, "vector_floats")
+            if all(record["device"].get(name) == self._device.description.get(name) for name in same):
                 self._say("the device's limits were probed in an earlier run; the finals measure them again")
                 return ProbeResult.from_json(record["probe"])
         self._say("probing the device's limits")

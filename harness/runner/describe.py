@@ -45,6 +45,7 @@ def describe(device: cl.Device) -> dict[str, Any]:
         "global_mem_cache_size": device.global_mem_cache_size,
         "last_level_cache_bytes": cpu_cache_bytes() if _type(device) == "cpu" else 0,
         "compute_units": device.max_compute_units,
+        "vector_floats": cpu_vector_floats(device.native_vector_width_float) if _type(device) == "cpu" else 0,
         "max_clock_mhz": device.max_clock_frequency,
         "image2d_max_width": device.image2d_max_width if images else 0,
         "image2d_max_height": device.image2d_max_height if images else 0,
@@ -79,6 +80,19 @@ def cpu_cache_bytes(cpus: Path = Path("/sys/devices/system/cpu")) -> int:
                 found[int(level), shared] = int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]]
     last = max((level for level, _ in found), default=0)
     return sum(size for (level, _), size in found.items() if level == last)
+
+
+def cpu_vector_floats(reported: int, cpuinfo: Path = Path("/proc/cpuinfo")) -> int:
+    """Floats of the widest vector registers: by Linux's flags of an x86, else as the driver reports.
+
+    Kernels name their vectors, so what counts is the registers there are, not the width a driver vectorises to.
+    """
+    try:
+        flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
+    except OSError:  # not Linux
+        flags = None
+    names = set(flags[1].split()) if flags else set()
+    return 16 if "avx512f" in names else 8 if "avx" in names else reported
 
 
 def _subgroup_sizes(device: cl.Device, extensions: list[str]) -> list[int]:

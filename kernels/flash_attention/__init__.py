@@ -95,18 +95,23 @@ def _cpu_default(workload: Workload, sheet: DeviceSheet) -> Config:
     per_group = problem.heads_per_group(workload)
     heads = max(n for n in (1, 2, 4, 8) if per_group % n == 0)
     layouts = default_params(sheet.kind)
+    few = sheet.vector_registers == 16  # of eight floats
     if M > FEW:
-        vectors = 2 if M * heads > 16 else 1
+        vectors = 2 if M * heads > 16 and not few else 1
         # Four tiles share a conversion of K and V, as long as every core has work: 1,024 causal queries of 256 dims,
         # Zen 5, Intel's runtime: 1 → 4 tiles 73 → 83 % of the multiply-add probe.
-        waves = M * workload.dims["H"] // (16 * vectors * 4 * sheet.compute_units)
-        return TILE.config(**layouts, HEADS=heads, RV=vectors, TILES=4 if waves >= 4 else 2 if waves >= 2 else 1)
-    units = D // 2 if workload.dtypes.cache == "int4" else D
-    vector = max(n for n in (4, 8, 16) if units % n == 0)
-    pairs = units % (2 * vector) == 0 and heads <= 4 if workload.dtypes.cache == "int4" else units % (2 * vector) == 0
+        waves = min(M * workload.dims["H"] // (4 * sheet.compute_units), M * heads) // (16 * vectors)
+        tiles, sums = 4 if waves >= 4 else 2 if waves >= 2 else 1, 4 if few else 8
+        return TILE.config(**layouts, HEADS=heads, RV=vectors, TILES=tiles, KC=sums, DC=sums)
+    planes = 2 if workload.dtypes.cache == "int4" else 1
+    heads = min(heads, 8 // planes if few else 8)
+    units = D // planes
+    vector = max(n for n in ((4, 8) if few else (4, 8, 16)) if units % n == 0)
+    pairs = units % (2 * vector) == 0 and 2 * heads * planes <= sheet.vector_registers * 3 // 4
     # Where heads alone keep every core busy, ranges would only add their joining; and the second launch costs what a
-    # second core saves up to 1,024 positions (8 heads of 256 dims on one kv head, PoCL: 45 µs whole, 54 in halves).
-    busy = workload.dims["H"] // heads >= 2 * sheet.compute_units
+    # second core saves up to 1,024 positions of wide vectors (8 heads of 256 dims on one kv head, Zen 5, PoCL: 45 µs
+    # whole, 54 in halves), but not of narrow ones (Zen 3: 230 µs whole, 170 in halves).
+    whole = workload.dims["H"] // heads >= 2 * sheet.compute_units or (512 if few else 1024) >= T
     return SPLIT.config(
         **layouts,
         HEADS=heads,
@@ -114,7 +119,7 @@ def _cpu_default(workload: Workload, sheet: DeviceSheet) -> Config:
         NV=2 if pairs else 1,
         BN=32,
         PREFETCH=1,
-        SPLIT=0 if busy or T <= 1024 else 512,
+        SPLIT=0 if whole else 512,
     )
 
 

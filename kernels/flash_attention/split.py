@@ -88,7 +88,8 @@ SPLIT = Variant(
         Rule(
             "sums fit the registers",
             ("KL", "VL", "HEADS", "MT", "VEC", "NV"),
-            lambda c, w, s: sums(c, w) <= 24,
+            lambda c, w, s: sums(c, w) * s.registers(c["VEC"]) <= s.vector_registers * 3 // 4,
+            prunes=True,
         ),
         Rule(
             "no more queries than there are",

@@ -43,8 +43,9 @@ def _traffic(config: Config, workload: Workload, sheet: DeviceSheet) -> Traffic:
 
 
 def _vectors(config: Config, workload: Workload, sheet: DeviceSheet) -> bool:
-    """Enough independent sums to hide the latency of a multiply-add, and no more than 32 registers hold."""
-    return all(8 <= config["RV"] * config[name] <= 24 for name in ("KC", "DC"))
+    """Enough independent sums to hide the latency of a multiply-add, and no more than the registers hold."""
+    rows = config["RV"] * sheet.registers(16)
+    return all(8 <= rows * config[name] <= sheet.vector_registers * 3 // 4 for name in ("KC", "DC"))
 
 
 def _suits(config: Config, workload: Workload, sheet: DeviceSheet) -> bool:
@@ -64,8 +65,8 @@ TILE = Variant(
         "RV": (1, 2, 3, 4),
         "TILES": (1, 2, 4),
         "BN": (32, 64),
-        "KC": (4, 8),  # within a panel, the smallest of which has 8 positions
-        "DC": (4, 8),
+        "KC": (2, 4, 8),  # within a panel, the smallest of which has 8 positions
+        "DC": (2, 4, 8),
     },
     default={"KL": 1, "VL": 1, "HEADS": 1, "RV": 2, "TILES": 1, "BN": 32, "KC": 8, "DC": 8},
     rules=(
@@ -75,7 +76,7 @@ TILE = Variant(
             ("KL", "VL", "BN"),
             lambda c, w, s: c["BN"] % max(1, c["KL"]) == 0 and c["BN"] % max(1, c["VL"]) == 0,
         ),
-        Rule("sums fill the registers and fit them: 8 to 24 vectors", ("RV", "KC", "DC"), _vectors),
+        Rule("sums fill the registers and fit three quarters of them", ("RV", "KC", "DC"), _vectors, prunes=True),
         Rule("every vector and tile has rows", ("HEADS", "RV", "TILES"), _suits, prunes=True),
     ),
     schedule=_schedule,

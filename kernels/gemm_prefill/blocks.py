@@ -86,7 +86,7 @@ def spread(config: Config, workload: Workload, sheet: DeviceSheet) -> Config:
     long prompts leaves the caches: 1024 × 2048 × 16384 on a machine whose memory others used, two Zen 5 cores, one →
     four columns: 62 → 83 % of the multiply-add probe on Intel's runtime, 62 → 82 % on PoCL.
     """
-    fits = (tiles for tiles in (16, 8, 4, 2) if config["TM"] * tiles < 2 * workload.dims["M"])
+    fits = (tiles for tiles in (32, 16, 8, 4, 2) if config["TM"] * tiles <= min(128, 2 * workload.dims["M"] - 1))
     tiled = ({**config, "TILES": tiles} for tiles in fits)
     found = next((c for c in tiled if _shares_work(c, workload, sheet)), {**config, "TILES": 1})
     wide = ({**found, "COLUMNS": columns} for columns in (4, 2))
@@ -111,14 +111,15 @@ BLOCKS = Variant(
     rules=(
         shapes.PANEL_RULE,
         Rule(
-            "the sums of a tile fit 32 vector registers with the weights that they meet",
-            ("TM", "TN"),
-            lambda c, w, s: (c["TM"] + 1) * c["TN"] <= 30,
+            "the sums of a tile fit the vector registers with the weights that they meet",
+            ("VEC", "TM", "TN"),
+            lambda c, w, s: (c["TM"] + 1) * c["TN"] * s.registers(c["VEC"]) < s.vector_registers,
+            prunes=True,
         ),
         Rule(
             "there are eight sums at least, as an addition takes several cycles",
-            ("TM", "TN"),
-            lambda c, w, s: c["TM"] * c["TN"] >= min(8, 2 * w.dims["M"]),
+            ("VEC", "TM", "TN"),
+            lambda c, w, s: c["TM"] * c["TN"] * s.registers(c["VEC"]) >= min(8, 2 * w.dims["M"]),
             prunes=True,
         ),
         shapes.TILE_RULE,

@@ -9,8 +9,8 @@ from kernels.spec import Ceil, Config, DeviceSheet, Launch, Rule, Schedule, Size
 
 
 def _lanes(config: Config, workload: Workload) -> int:
-    """Work-items of one head row."""
-    return workload.dims["D"] // 2 // int(config["VEC"])
+    """Work-items of one head row; a row shorter than a vector is refused by a rule."""
+    return max(1, workload.dims["D"] // 2 // int(config["VEC"]))
 
 
 def _heads_together(config: Config, workload: Workload) -> int:

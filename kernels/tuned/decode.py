@@ -63,7 +63,7 @@ def decode(document: Any) -> TunedConfig:
 def _device(node: Node) -> DeviceFacts:
     limits, vendor, model = node.at("capabilities"), node.at("vendor").name(), node.at("model").name()
     numbers = ("max_work_group", "local_bytes", "max_alloc_bytes", "global_bytes", "compute_units", "cache_bytes",
-               "image_pitch_texels", "image_base_texels")  # fmt: skip
+               "image_pitch_texels", "image_base_texels", "vector_floats")  # fmt: skip
     sheet = DeviceSheet(
         name=model,
         vendor=vendor,
