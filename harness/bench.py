@@ -58,9 +58,9 @@ class Line:
 
 
 def documents(choice: DeviceChoice) -> list[Path]:
-    """Tuned configs of this device under results/, the user's own first."""
-    name = f"{choice.slug}.json"
-    return [path for path in (Path("results") / "local" / name, Path("results") / name) if path.exists()]
+    """This device's own tuned config where there is one, then the committed ones, of which `select` takes the nearest."""
+    own = Path("results") / "local" / f"{choice.slug}.json"
+    return [path for path in (own, *sorted(Path("results").glob("*.json"))) if path.exists()]
 
 
 def lines(
