@@ -38,66 +38,7 @@
   ((layout) < 2 ? (key) * HEAD_DIM + (slot)                                                                       \
                 : (key) / (layout) * (HEAD_DIM * (layout)) + (slot) * (layout) + (key) % (layout))
 
-// `count` neighbouring units as float; the second plane of int4 goes `odd` further.
-INLINE void convert_run(__global const cached *p, float *to, const int count, const int odd) {
-#pragma unroll 4
-  for (int i = 0; i < count / 16; i++) {
-    floatV x[PLANES];
-    units_values(p + 16 * i, x);
-#pragma unroll
-    for (int e = 0; e < PLANES; e++) vstore16(x[e], 0, to + e * odd + 16 * i);
-  }
-  for (int i = count / 16 * 16; i < count; i++) {
-    float x[PLANES];
-    unit_values(p + i, x);
-#pragma unroll
-    for (int e = 0; e < PLANES; e++) to[e * odd + i] = x[e];
-  }
-}
-
-// Keys j0 ... j0+n-1 of kv head g, global -> private as float; zeros beyond them.
-INLINE void load_block(const int layout, __global const cached *from, float *to, int j0, int n, int g, int S, int G) {
-  __global const cached *p = from + cache_row(layout, j0, g, S, G);
-  if (layout < 2) {
-    for (int c = 0; c < n; c++)
-      convert_run(p + (size_t)c * cache_position_step(layout, G), to + c * HEAD_DIM, ROW_UNITS, ROW_UNITS);
-    for (int i = n * HEAD_DIM; i < BN * HEAD_DIM; i++) to[i] = 0.0f;
-  } else {
-    const int panels = (n + layout - 1) / layout, units = ROW_UNITS * layout;
-    for (int b = 0; b < panels; b++) convert_run(p + b * units, to + b * HEAD_DIM * layout, units, units);
-    for (int i = panels * layout * HEAD_DIM; i < BN * HEAD_DIM; i++) to[i] = 0.0f;
-  }
-}
-
-// Sixteen vectors transposed: element j of a[i] becomes element i of a[j].
-INLINE void transpose(float16 *a) {
-#pragma unroll
-  for (int step = 0; step < 4; step++) {
-    float16 b[16];
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-      const float16 x = a[i], y = a[i + 8];
-      b[2 * i] = (float16)(x.s0, y.s0, x.s1, y.s1, x.s2, y.s2, x.s3, y.s3, x.s4, y.s4, x.s5, y.s5, x.s6, y.s6, x.s7,
-                           y.s7);
-      b[2 * i + 1] = (float16)(x.s8, y.s8, x.s9, y.s9, x.sa, y.sa, x.sb, y.sb, x.sc, y.sc, x.sd, y.sd, x.se, y.se,
-                               x.sf, y.sf);
-    }
-#pragma unroll
-    for (int i = 0; i < 16; i++) a[i] = b[i];
-  }
-}
-
-// Sixteen neighbouring activations, the last eight zeros where a row has only eight more.
-INLINE float16 load_acts_inside(__global const act *p, int d) {
-#if HEAD_DIM % 16
-  if (d + 16 > HEAD_DIM) {
-    float t[16];
-    for (int i = 0; i < 16; i++) t[i] = i < HEAD_DIM % 16 ? load_act(p + i) : 0.0f;
-    return vload16(0, t);
-  }
-#endif
-  return load_acts_V(p);
-}
+#include "tile_block.clh"
 
 // Element 0 of row r of the tile at query m0 and head h0, in q or o.
 INLINE size_t row_at(int r, int m0, int h0, int M, int H) {
