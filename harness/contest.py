@@ -1,20 +1,21 @@
 """Candidates against each other: interleaved rounds, with two fixed anchor kernels that cancel what the clock does.
 
 Every round runs each candidate and each anchor a few times, in an order that turns by one a round, so that spells
-of a fast memory or a slow clock fall on all alike. Round i of one candidate pairs with round i of every other.
+of a fast memory or a slow clock fall on all alike. Round i of one candidate pairs with round i of every other. Where it
+is a race, whoever is surely beaten by another that reads the same layouts leaves, and the rounds go to the others.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from harness import timing
+from harness import racing, timing
 from harness.answers import Refused, RunnerLost
 from harness.candidate import Candidate
 from harness.check import check
@@ -24,6 +25,7 @@ from harness.probe_kernels import ProbeBed, ProbeKernel
 from kernels.spec import Measurement, Verdict
 
 ROUNDS = 15
+MOST_ROUNDS = 45  # of a race in which it is still open who is faster
 _ROUND_NS = 5e6  # device time that one candidate gets in a round, within the two bounds below
 _LEAST, _MOST = 3, 25
 _SLOW_NS = 100e6  # a launch this long is sampled once a round, without a warm-up: it averages over its own noise
@@ -32,7 +34,10 @@ ANCHOR_SAMPLES = 3
 
 @dataclass(frozen=True)
 class Contestant:
-    """A candidate and what came of it: where it is ok, `samples_ns` holds one median a round."""
+    """A candidate and what came of it: where it is ok, `samples_ns` holds one median a round.
+
+    One that was surely beaten is ok, and has the first rounds only.
+    """
 
     candidate: Candidate
     measurement: Measurement
@@ -64,24 +69,40 @@ class _Entrant:
         self.failure: Measurement | None = None
         self.samples = _LEAST
         self.slow = False
+        self.out = False  # surely beaten
         self.rounds_ns: list[float] = []
+
+    @property
+    def rivals(self) -> tuple[tuple[str, str], ...]:
+        """Whoever has the same is a rival: candidates of other layouts are not compared one by one."""
+        return tuple(sorted(self.candidate.layouts.items()))
 
 
 def compete(
-    meter: Meter, candidates: Sequence[Candidate], probe: ProbeResult, *, rounds: int = ROUNDS, budget_s: float = 60.0
+    meter: Meter,
+    candidates: Sequence[Candidate],
+    probe: ProbeResult,
+    *,
+    rounds: int = ROUNDS,
+    budget_s: float = 60.0,
+    stay: Collection[Candidate] | None = None,
 ) -> Contest:
     """Check every candidate again, then time all of them interleaved; one that fails leaves, the others go on.
 
-    Ends early, with at least LEAST_SAMPLES rounds, when `budget_s` of rounds is spent. Raises KilnError when the runner
-    does not start any more.
+    With `stay` it is a race: those that are surely beaten leave, except `stay`, and up to MOST_ROUNDS are held while
+    rivals are close. Ends early, with at least LEAST_SAMPLES rounds, when `budget_s` of rounds is spent. Raises
+    KilnError when the runner does not start any more.
     """
-    return _Race(meter, candidates, probe).run(rounds, budget_s)
+    return _Race(meter, candidates, probe, stay).run(rounds, budget_s)
 
 
 class _Race:
-    def __init__(self, meter: Meter, candidates: Sequence[Candidate], probe: ProbeResult) -> None:
+    def __init__(
+        self, meter: Meter, candidates: Sequence[Candidate], probe: ProbeResult, stay: Collection[Candidate] | None
+    ) -> None:
         self._meter = meter
         self._probe = probe
+        self._stay = stay
         self._entrants = [_Entrant(candidate) for candidate in candidates]
         compute = candidates[0].workload.dtypes.compute if candidates else "fp32"
         madd = probe.madd.get(compute, probe.madd["fp32"])
@@ -95,7 +116,7 @@ class _Race:
 
     @property
     def _racing(self) -> list[_Entrant]:
-        return [entrant for entrant in self._entrants if entrant.failure is None]
+        return [entrant for entrant in self._entrants if entrant.failure is None and not entrant.out]
 
     def run(self, rounds: int, budget_s: float) -> Contest:
         """Hold the rounds. What one failure interrupts is held again without it."""
@@ -103,19 +124,45 @@ class _Race:
         self._meter.bench.store.turn()
         spent_s, done = 0.0, 0  # on rounds alone: on a CPU, compiling and checking can take longer than all of them
         try:
-            while done < rounds and self._racing:
+            while self._racing and (done < rounds or (done < MOST_ROUNDS and self._open())):
                 if done >= timing.LEAST_SAMPLES and spent_s > budget_s:
                     break
                 if not self._line_up():
                     continue
                 start = time.monotonic()
-                done += self._round(done)
+                if self._round(done):
+                    done += 1
+                    self._send_away()
                 spent_s += time.monotonic() - start
         finally:
             self._clear()
         contestants = tuple(Contestant(entrant.candidate, self._outcome(entrant)) for entrant in self._entrants)
         anchors_ns = {name: tuple(times) for name, times in self._anchors_ns.items()}
         return Contest(contestants, anchors_ns, self._rates(), done)
+
+    def _heats(self) -> Iterator[list[_Entrant]]:
+        """Rivals that are still in the race, the fastest first; none where it is no race."""
+        heats: dict[Any, list[_Entrant]] = {}
+        for entrant in self._racing if self._stay is not None else ():
+            heats.setdefault(entrant.rivals, []).append(entrant)
+        for heat in heats.values():
+            yield sorted(heat, key=lambda entrant: float(np.median(entrant.rounds_ns)))
+
+    def _send_away(self) -> None:
+        """Send away whoever is surely beaten, the slowest first, so that the fastest remains."""
+        for heat in self._heats():
+            for entrant in [one for one in reversed(heat) if one.candidate not in (self._stay or ())]:
+                if any(racing.beaten(other.rounds_ns, entrant.rounds_ns) for other in heat if not other.out):
+                    entrant.out = True
+
+    def _open(self) -> bool:
+        """Whether more rounds may change who is the fastest of its heat."""
+        return any(
+            racing.in_question(heat[0].rounds_ns, other.rounds_ns)
+            for heat in self._heats()
+            for other in heat[1:]
+            if not other.candidate.driver_local
+        )
 
     def _line_up(self) -> bool:
         """Have every entrant built, checked (once) and bound on the present runner. False if one fell out.
@@ -170,10 +217,10 @@ class _Race:
 
     def _round(self, number: int) -> bool:
         """One complete round, or False and an entrant (or an anchor) less."""
-        racing = self._racing
-        turn = number % len(racing)
+        entrants = self._racing
+        turn = number % len(entrants)
         times: list[tuple[_Entrant, float]] = []
-        for entrant in (*racing[turn:], *racing[:turn]):
+        for entrant in (*entrants[turn:], *entrants[:turn]):
             assert entrant.lane is not None
             try:
                 run = self._meter.run(entrant.lane, warmup=0 if entrant.slow else 1, samples=entrant.samples)

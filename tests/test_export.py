@@ -17,7 +17,8 @@ from kernels.explain import explain
 from kernels.select import Level, select
 from kernels.space import Space
 from kernels.spec import DTypes, Errors, Tolerance, Workload
-from tuner.export import entry_id, final_record, latest_study, tuned_config, workload_of, workload_record
+from tuner.decisions import final_record, latest_study, workload_of, workload_record
+from tuner.export import entry_id, tuned_config
 from tuner.finals import Finalist
 
 FAMILY = kernels.families()["gemv_decode"]

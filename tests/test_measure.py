@@ -22,6 +22,7 @@ from harness.measure import (
 )
 from harness.probe import ProbeResult, Rate
 from harness.probe_kernels import ProbeKernel
+from harness.racing import Rival
 from harness.records import from_json, to_json
 from harness.supervisor import Supervisor
 from kernels.spec import Measurement, Verdict
@@ -115,10 +116,22 @@ def test_failures_of_a_candidate_are_verdicts(
 
 
 def test_a_slower_candidate_is_abandoned_with_a_lower_bound(meter: Meter) -> None:
-    found = meter.measure(candidate(), budget_s=0.1, abort_above_ns=1)
+    found = meter.measure(candidate(), budget_s=0.1, rival=Rival(candidate(WG=16), 1.0))
     assert found.verdict is Verdict.ABANDONED
     assert found.at_least_ns is not None
     assert found.at_least_ns > 1
+
+
+def test_the_incumbent_is_timed_again_before_a_candidate_is_abandoned(
+    meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device twenty times as slow as before: the candidate, the incumbent itself, is not to blame."""
+    rival = candidate(1 << 16, WG=16)
+    known = meter.measure(rival, budget_s=0.2)
+    assert known.stats is not None
+    monkeypatch.setattr("harness.racing._AT_ONCE", 1e9)
+    found = meter.measure(rival, budget_s=0.05, rival=Rival(rival, known.stats.median_ns / 20))
+    assert found.verdict is Verdict.OK, found.log
 
 
 @pytest.mark.parametrize(("fault", "verdict"), [("exit", Verdict.CRASHED), ("segfault", Verdict.CRASHED)])

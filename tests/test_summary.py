@@ -4,7 +4,7 @@ import pytest
 from test_export import DESCRIPTION, final, workload
 
 from harness.devices import sheet_from
-from tuner.export import decisions
+from tuner.decisions import decisions
 from tuner.progress import Progress
 from tuner.summary import rows, summary
 

@@ -1,25 +1,20 @@
-"""The tuned config as a function of a journal: no device is needed to write it, and the same journal gives the same.
-
-A study's `final` records hold the paired samples of every finalist; the decision is taken from them here.
-"""
+"""The tuned config as a function of a journal: no device is needed to write it, and the same journal gives the same."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import kernels
 from harness.candidate import Candidate
 from harness.devices import sheet_from
-from harness.errors import KilnError
-from harness.records import errors_of
 from harness.timing import stats
 from kernels.entry import make_entry
 from kernels.identity import identify
 from kernels.select import BORDERS, row_regime
-from kernels.spec import DeviceSheet, DTypes, Errors, Family, Workload
+from kernels.spec import DeviceSheet, Errors, Family, Workload
 from kernels.tuned import (
     Bucket,
     DeviceFacts,
@@ -33,111 +28,11 @@ from kernels.tuned import (
     Verification,
 )
 from tuner import crossover
-from tuner.choose import GroupKey, boxes, group_key
-from tuner.finals import Final, Finalist, Winner, decide
+from tuner.choose import boxes
+from tuner.decisions import Decision, Record, decisions, latest_study, notes
+from tuner.finals import Finalist
 
-Record = Mapping[str, Any]
 ALTERNATES = 2  # entries kept beside a winner, for devices that reject it
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One workload's finals and what won them."""
-
-    workload: Workload
-    final: Final
-    winner: Winner
-
-
-# ---------------------------------------------------------------- records
-
-
-def workload_record(workload: Workload) -> dict[str, Any]:
-    """A workload as JSON."""
-    return {
-        "family": workload.family,
-        "dims": dict(workload.dims),
-        "dtypes": asdict(workload.dtypes),
-        "weights": workload.weights,
-        "options": dict(workload.options),
-        "label": workload.label,
-    }
-
-
-def workload_of(record: Record) -> Workload:
-    """The workload that `workload_record` wrote."""
-    return Workload(**{**record, "dtypes": DTypes(**record["dtypes"])})
-
-
-def final_record(
-    calls: float, finalists: Sequence[Finalist], errors: Mapping[Candidate, Errors], facts: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The finals of one workload as a journal record; the first finalist is the family's default."""
-    workload = finalists[0].candidate.workload
-    return {
-        "workload": workload_record(workload),
-        "calls": calls,
-        "finalists": [
-            {
-                "config": dict(f.candidate.config),
-                "driver_local": f.candidate.driver_local,
-                "samples_ns": [round(ns) for ns in f.samples_ns],
-                "errors": asdict(errors[f.candidate]),
-            }
-            for f in finalists
-        ],
-        "facts": dict(facts),
-    }
-
-
-def _final_of(record: Record) -> tuple[Final, dict[Candidate, Errors]]:
-    workload = workload_of(record["workload"])
-    family = kernels.families()[workload.family]
-    found, errors = [], {}
-    for item in record["finalists"]:
-        candidate = Candidate(family, workload, item["config"], item["driver_local"])
-        found.append(Finalist(candidate, tuple(map(float, item["samples_ns"]))))
-        errors[candidate] = errors_of(item["errors"])
-    local = next((f for f in found if f.candidate.driver_local), None)
-    return Final(record["calls"], tuple(found), found[0], local, record["facts"]), errors
-
-
-# ---------------------------------------------------------------- the document
-
-
-def latest_study(records: Sequence[Record]) -> tuple[Record, list[Record]]:
-    """The last study of a journal that reached its finals, and its final records. Raises KilnError for none."""
-    found: tuple[Record, list[Record]] | None = None
-    for record in records:
-        if record["kind"] == "study":
-            study, finals = record, []
-        elif record["kind"] == "final":
-            finals.append(record)
-            found = (study, finals)
-    if found is None:
-        raise KilnError("this journal has no finals yet; run python -m tuner with the same --out to finish the study")
-    return found
-
-
-def decisions(finals: Sequence[Record], sheet: DeviceSheet) -> tuple[list[Decision], dict[Candidate, Errors]]:
-    """Who won, per workload in the journal's order, and the errors that every finalist was checked with."""
-    errors: dict[Candidate, Errors] = {}
-    groups: dict[GroupKey, list[tuple[int, Workload, Final]]] = {}
-    for place, record in enumerate(finals):
-        final, found = _final_of(record)
-        errors |= found
-        workload = final.default.candidate.workload
-        key = group_key(final.default.candidate.family, workload)
-        groups.setdefault(key, []).append((place, workload, final))
-    decided: dict[int, Decision] = {}
-    for group in groups.values():
-        try:
-            _, winners = decide([final for _, _, final in group], sheet)
-        except ValueError as error:
-            raise KilnError(str(error)) from error
-        for (place, workload, final), winner in zip(group, winners, strict=True):
-            decided[place] = Decision(workload, final, winner)
-    return [decided[place] for place in sorted(decided)], errors
 
 
 def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
@@ -152,7 +47,7 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
         if mine:
             entries = _entries(mine, errors, sheet, device)
             sections[name] = KernelSection(family.abi, tuple(entries), default=entries[0].id)
-    routes = crossover.routes(_notes(records, crossover.NOTE), tuple(sections))
+    routes = crossover.routes(notes(records, crossover.NOTE), tuple(sections))
     return TunedConfig(
         device=device,
         protocol={
@@ -178,14 +73,8 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
 def _wall_gaps(records: Sequence[Record], decided: Sequence[Decision]) -> dict[str, float]:
     """Per entry, by what fraction its share of a batch without profiling exceeded its event time."""
     ids = {decision.workload.key: entry_id(decision.workload) for decision in decided}
-    notes = [note for note in _notes(records, "wall") if note["workload"] in ids]
-    return {ids[note["workload"]]: round(note["gap"], 4) for note in notes}
-
-
-def _notes(records: Sequence[Record], text: str) -> list[Record]:
-    """Notes of one kind since the last study began."""
-    since = max(place for place, record in enumerate(records) if record["kind"] == "study")
-    return [record for record in records[since:] if record["kind"] == "note" and record["text"] == text]
+    gaps = [note for note in notes(records, "wall") if note["workload"] in ids]
+    return {ids[note["workload"]]: round(note["gap"], 4) for note in gaps}
 
 
 def _conditions(all_of: Sequence[Record]) -> dict[str, Any]:
@@ -265,7 +154,7 @@ def _entry(
     device: DeviceFacts,
 ) -> Entry:
     candidate, final = finalist.candidate, decision.final
-    found = stats(finalist.samples_ns)
+    found = stats(final.comparable_ns(finalist))
     limit = final.facts["limit"]
     entry = make_entry(
         candidate.family,

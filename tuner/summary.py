@@ -11,7 +11,7 @@ from harness.probe import broken
 from harness.tables import gigabytes_per_second, percent_text, table, time_text
 from harness.timing import paired_ratio
 from kernels.spec import Workload
-from tuner.export import Decision
+from tuner.decisions import Decision
 
 HEADERS = ("workload", "stored", "default", "tuned", "speed-up", "rate", "% of limit", "winner")
 NAME_WIDTH, WINNER_WIDTH = 30, 17  # columns; the table then fits a terminal of 120, and what is longer goes on below
