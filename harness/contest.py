@@ -41,6 +41,7 @@ class Contestant:
 
     candidate: Candidate
     measurement: Measurement
+    launches_ns: tuple[float, ...] = ()  # median of each of its launches alone, where it is ok
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class _Entrant:
         self.slow = False
         self.out = False  # surely beaten
         self.rounds_ns: list[float] = []
+        self.launches_ns: list[tuple[float, ...]] = []  # as rounds_ns, of each launch alone
 
     @property
     def rivals(self) -> tuple[tuple[str, str], ...]:
@@ -136,7 +138,7 @@ class _Race:
                 spent_s += time.monotonic() - start
         finally:
             self._clear()
-        contestants = tuple(Contestant(entrant.candidate, self._outcome(entrant)) for entrant in self._entrants)
+        contestants = tuple(map(self._contestant, self._entrants))
         anchors_ns = {name: tuple(times) for name, times in self._anchors_ns.items()}
         return Contest(contestants, anchors_ns, self._rates(), done)
 
@@ -219,7 +221,7 @@ class _Race:
         """One complete round, or False and an entrant (or an anchor) less."""
         entrants = self._racing
         turn = number % len(entrants)
-        times: list[tuple[_Entrant, float]] = []
+        times: list[tuple[_Entrant, float, tuple[float, ...]]] = []
         for entrant in (*entrants[turn:], *entrants[:turn]):
             assert entrant.lane is not None
             try:
@@ -230,12 +232,14 @@ class _Race:
             if why := timing.invalid(run.samples_ns):
                 entrant.failure = Measurement.failed(Verdict.INVALID_TIMING, why, **entrant.facts)
                 return False
-            times.append((entrant, float(np.median(timing.durations(run.samples_ns)))))
+            median_ns = float(np.median(timing.durations(run.samples_ns)))
+            times.append((entrant, median_ns, timing.launches(run.samples_ns)))
         anchors = self._anchors()
         if anchors is None:
             return False
-        for entrant, median_ns in times:
+        for entrant, median_ns, launches_ns in times:
             entrant.rounds_ns.append(median_ns)
+            entrant.launches_ns.append(launches_ns)
         for name, anchor_ns in anchors.items():
             self._anchors_ns[name].append(anchor_ns)
         return True
@@ -262,11 +266,12 @@ class _Race:
     def _out(self, entrant: _Entrant, failure: Refused | RunnerLost) -> None:
         entrant.failure = replace(self._meter.failed(failure), **entrant.facts)
 
-    def _outcome(self, entrant: _Entrant) -> Measurement:
+    def _contestant(self, entrant: _Entrant) -> Contestant:
         if entrant.failure is not None:
-            return entrant.failure
+            return Contestant(entrant.candidate, entrant.failure)
         times = entrant.rounds_ns
-        return Measurement(Verdict.OK, stats=timing.stats(times), samples_ns=tuple(times), **entrant.facts)
+        found = Measurement(Verdict.OK, stats=timing.stats(times), samples_ns=tuple(times), **entrant.facts)
+        return Contestant(entrant.candidate, found, tuple(map(float, np.median(entrant.launches_ns, axis=0))))
 
     def _rates(self) -> Rates:
         """The probe's rates, those of anchors replaced by what they reached beside the candidates."""

@@ -65,6 +65,12 @@ def durations(samples: Sequence[Sample]) -> tuple[float, ...]:
     return tuple(float(sample[-1][3] - sample[0][2]) for sample in samples)
 
 
+def launches(samples: Sequence[Sample]) -> tuple[float, ...]:
+    """Median device time of each launch of a repetition alone, ns: what one dispatch keeps the device for."""
+    spans = [[end - start for _, _, start, end in sample] for sample in samples]
+    return tuple(map(float, np.median(spans, axis=0)))
+
+
 @lru_cache(maxsize=512)
 def _median_ranks(count: int) -> tuple[int, int]:
     """Which order statistics (from 0) bound the bootstrap 95 % interval of the median of `count` values.

@@ -31,6 +31,7 @@ EXPLAIN = ["--kernel", "gemv_decode", "--weights", "int4/g128", "M=1", "N=16384"
         (["--seconds", "0"], "positive"),
         (["--seconds", "nan"], "positive"),
         (["--seed", "-1"], "at least 0"),
+        (["--max-programs", "0"], "--max-programs must be at least 1, not 0"),
         (["--out", "results"], "must name a .json file"),
         (["--device", "nonsense"], "adreno750"),
         (["explain", "missing.json", *EXPLAIN], "is not there"),

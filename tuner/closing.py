@@ -1,4 +1,4 @@
-"""The steps of a run after the search: finals, crossovers, the check without profiling.
+"""The steps of a run after the search: finals, programs that serve many sizes, crossovers, the check without profiling.
 
 Every step writes what it found to the journal; what is decided from that is `tuner.decisions`'.
 """
@@ -6,6 +6,7 @@ Every step writes what it found to the journal; what is decided from that is `tu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +16,14 @@ from harness.contest import Contest, compete
 from harness.errors import KilnError
 from harness.probe import Limit, ProbeResult, limit
 from kernels.spec import Measurement, Verdict
-from tuner import crossover
+from tuner import crossover, programs
 from tuner.choose import Searched, choose_layouts, group_key
 from tuner.decisions import Decision, decisions, final_record, latest_study
 from tuner.finals import Finalist, finalists
 from tuner.setting import Job, Setting, shares
 
 FINALS_SHARE = 0.2  # of --seconds that the finals may take on top
+PROGRAMS_SHARE = 0.2  # as much again where --max-programs asks how each program does in every bucket
 
 
 class Closing:
@@ -73,28 +75,46 @@ class Closing:
     def _final(self, job: Job, chosen: Sequence[Candidate], budget_s: float) -> None:
         stay = [candidate for candidate in chosen if candidate == chosen[0] or candidate.driver_local]
         contest = compete(self._meter, chosen, self._probe, budget_s=budget_s, stay=stay)
+        self._journal.final(**self._record(job, contest))
+
+    def _record(self, job: Job, contest: Contest) -> dict[str, Any]:
+        """A contest of one workload, its default first, as the journal keeps it; says who failed."""
         ok = [c for c in contest.contestants if c.measurement.verdict is Verdict.OK]
         for contestant in contest.contestants:
             if contestant not in ok:
                 verdict, log = contestant.measurement.verdict, contestant.measurement.log
                 self._say(f"note: {contestant.candidate} left the finals: {verdict} {log[:200]}".rstrip())
-        if not ok or ok[0].candidate != chosen[0]:
+        if not ok or ok[0] is not contest.contestants[0]:
             raise KilnError(f"the default of {job.workload.key} did not survive the finals; see the note above")
-        least = limit(
-            job.space.family.cost(job.workload),
-            contest.rates,
-            job.workload.dtypes.compute,
-            self._sheet.cache_bytes,
-        )
+        cost, cache_bytes = job.space.family.cost(job.workload), self._sheet.cache_bytes
+        least = limit(cost, contest.rates, job.workload.dtypes.compute, cache_bytes)
         facts = {
             "limit": {"ns": least.ns, "limited_by": least.limited_by, "rounds_ns": _limits(least, contest)},
             "rounds": contest.rounds,
             "conditions": dict(ok[0].measurement.conditions),
             "anchors_ns": {name: [round(ns) for ns in times] for name, times in contest.anchors_ns.items()},
         }
-        finalists = [Finalist(c.candidate, c.measurement.samples_ns) for c in ok]
-        errors = {c.candidate: c.measurement.errors for c in ok if c.measurement.errors}
-        self._journal.final(**final_record(job.planned.count, finalists, errors, facts))
+        found = [Finalist(c.candidate, c.measurement.samples_ns, c.measurement.errors, c.launches_ns) for c in ok]
+        return final_record(job.planned.count, found, facts)
+
+    def programs(self) -> None:
+        """Where few programs are to serve many buckets: measure each where it was not, beside what won there."""
+        most = self._setting.request.max_programs
+        if most is None:
+            return
+        found = decisions(latest_study(self._journal.records)[1], self._sheet)
+        by_workload = {decision.workload: decision for decision in found}
+        for job, share in zip(self._jobs, shares(self._jobs), strict=True):
+            decision = by_workload[job.workload]
+            winners = {d.winner.finalist.candidate.program for d in found if d.workload.family == job.workload.family}
+            others = [finalist.candidate for finalist in programs.missing(decision, found, self._sheet)]
+            if len(winners) <= most or not others:
+                continue
+            self._say(f"programs: {len(others)} of other sizes at {job.name}")
+            stay = list(dict.fromkeys((decision.final.default.candidate, decision.winner.finalist.candidate)))
+            budget_s = PROGRAMS_SHARE * self._setting.request.seconds * share
+            contest = compete(self._meter, [*stay, *others], self._probe, budget_s=budget_s, stay=stay)
+            self._journal.note(programs.NOTE, **self._record(job, contest))
 
     def crossover(self) -> None:
         """Measure up to how many rows GEMV is faster than GEMM, and write it down."""
@@ -117,8 +137,8 @@ class Closing:
             )
 
     def _decided(self) -> list[Decision]:
-        """What the finals in the journal decide."""
-        return decisions(latest_study(self._journal.records)[1], self._sheet)[0]
+        """What the journal decides so far."""
+        return programs.decided(self._journal.records, self._sheet)
 
 
 def _limits(least: Limit, contest: Contest) -> list[int]:

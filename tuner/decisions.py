@@ -13,7 +13,7 @@ import kernels
 from harness.candidate import Candidate
 from harness.errors import KilnError
 from harness.records import errors_of
-from kernels.spec import DeviceSheet, DTypes, Errors, Workload
+from kernels.spec import DeviceSheet, DTypes, Workload
 from tuner.choose import GroupKey, group_key
 from tuner.finals import Final, Finalist, Winner, decide
 
@@ -27,6 +27,7 @@ class Decision:
     workload: Workload
     final: Final
     winner: Winner
+    regret: float | None = None  # by what fraction another program is faster here; None where they were not limited
 
 
 # ---------------------------------------------------------------- records
@@ -49,9 +50,7 @@ def workload_of(record: Record) -> Workload:
     return Workload(**{**record, "dtypes": DTypes(**record["dtypes"])})
 
 
-def final_record(
-    calls: float, finalists: Sequence[Finalist], errors: Mapping[Candidate, Errors], facts: Mapping[str, Any]
-) -> dict[str, Any]:
+def final_record(calls: float, finalists: Sequence[Finalist], facts: Mapping[str, Any]) -> dict[str, Any]:
     """The finals of one workload as a journal record; the first finalist is the family's default."""
     workload = finalists[0].candidate.workload
     return {
@@ -62,7 +61,8 @@ def final_record(
                 "config": dict(f.candidate.config),
                 "driver_local": f.candidate.driver_local,
                 "samples_ns": [round(ns) for ns in f.samples_ns],
-                "errors": asdict(errors[f.candidate]),
+                "errors": asdict(f.errors) if f.errors else None,
+                "launches_ns": [round(ns) for ns in f.launches_ns],
             }
             for f in finalists
         ],
@@ -70,16 +70,18 @@ def final_record(
     }
 
 
-def _final_of(record: Record) -> tuple[Final, dict[Candidate, Errors]]:
+def final_of(record: Record) -> Final:
+    """The finals that `final_record` wrote."""
     workload = workload_of(record["workload"])
     family = kernels.families()[workload.family]
-    found, errors = [], {}
+    found = []
     for item in record["finalists"]:
         candidate = Candidate(family, workload, item["config"], item["driver_local"])
-        found.append(Finalist(candidate, tuple(map(float, item["samples_ns"]))))
-        errors[candidate] = errors_of(item["errors"])
+        errors = errors_of(item["errors"]) if item["errors"] else None
+        samples, launches = (tuple(map(float, item.get(name, ()))) for name in ("samples_ns", "launches_ns"))
+        found.append(Finalist(candidate, samples, errors, launches))
     local = next((f for f in found if f.candidate.driver_local), None)
-    return Final(record["calls"], tuple(found), found[0], local, record["facts"]), errors
+    return Final(record["calls"], tuple(found), found[0], local, record["facts"])
 
 
 # ---------------------------------------------------------------- what they decide
@@ -99,13 +101,11 @@ def latest_study(records: Sequence[Record]) -> tuple[Record, list[Record]]:
     return found
 
 
-def decisions(finals: Sequence[Record], sheet: DeviceSheet) -> tuple[list[Decision], dict[Candidate, Errors]]:
-    """Who won, per workload in the journal's order, and the errors that every finalist was checked with."""
-    errors: dict[Candidate, Errors] = {}
+def decisions(finals: Sequence[Record], sheet: DeviceSheet) -> list[Decision]:
+    """Who won, per workload in the journal's order."""
     groups: dict[GroupKey, list[tuple[int, Workload, Final]]] = {}
     for place, record in enumerate(finals):
-        final, found = _final_of(record)
-        errors |= found
+        final = final_of(record)
         workload = final.default.candidate.workload
         key = group_key(final.default.candidate.family, workload)
         groups.setdefault(key, []).append((place, workload, final))
@@ -117,7 +117,7 @@ def decisions(finals: Sequence[Record], sheet: DeviceSheet) -> tuple[list[Decisi
             raise KilnError(str(error)) from error
         for (place, workload, final), winner in zip(group, winners, strict=True):
             decided[place] = Decision(workload, final, winner)
-    return [decided[place] for place in sorted(decided)], errors
+    return [decided[place] for place in sorted(decided)]
 
 
 def notes(records: Sequence[Record], text: str) -> list[Record]:

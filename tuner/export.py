@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import kernels
-from harness.candidate import Candidate
 from harness.devices import sheet_from
+from harness.errors import KilnError
 from harness.timing import stats
 from kernels.entry import make_entry
 from kernels.identity import identify
 from kernels.select import BORDERS, row_regime
-from kernels.spec import DeviceSheet, Errors, Family, Workload
+from kernels.spec import DeviceSheet, Family, Workload
 from kernels.tuned import (
     Bucket,
     DeviceFacts,
@@ -23,13 +23,14 @@ from kernels.tuned import (
     Interval,
     KernelSection,
     Match,
+    Programs,
     ProvenOn,
     TunedConfig,
     Verification,
 )
-from tuner import crossover
+from tuner import crossover, programs
 from tuner.choose import boxes
-from tuner.decisions import Decision, Record, decisions, latest_study, notes
+from tuner.decisions import Decision, Record, latest_study, notes
 from tuner.finals import Finalist
 
 ALTERNATES = 2  # entries kept beside a winner, for devices that reject it
@@ -40,13 +41,15 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
     study, finals = latest_study(records)
     sheet = sheet_from(study["device"])
     device = identify(study["device"], sheet)
-    decided, errors = decisions(finals, sheet)
+    decided = programs.decided(records, sheet)
+    most = study["request"].get("max_programs")
     sections = {}
     for name, family in kernels.families().items():
         mine = [decision for decision in decided if decision.workload.family == name]
         if mine:
-            entries = _entries(mine, errors, sheet, device)
-            sections[name] = KernelSection(family.abi, tuple(entries), default=entries[0].id)
+            entries = _entries(mine, sheet, device)
+            limited = _programs(mine, most) if most is not None else None
+            sections[name] = KernelSection(family.abi, tuple(entries), default=entries[0].id, programs=limited)
     routes = crossover.routes(notes(records, crossover.NOTE), tuple(sections))
     return TunedConfig(
         device=device,
@@ -68,6 +71,13 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
         ops={"matmul": routes} if routes else {},
         kernels=sections,
     )
+
+
+def _programs(decided: Sequence[Decision], most: int) -> Programs:
+    """How many programs serve a family, and what that costs."""
+    regrets = [decision.regret or 0.0 for decision in decided]
+    count = len({decision.winner.finalist.candidate.program for decision in decided})
+    return Programs(most, count, max(regrets), sum(regrets) / len(regrets))
 
 
 def _wall_gaps(records: Sequence[Record], decided: Sequence[Decision]) -> dict[str, float]:
@@ -98,9 +108,7 @@ def _verdicts(records: Sequence[Record], workloads: Collection[str]) -> Counter[
     return Counter(record["measurement"]["verdict"] for record in mine)
 
 
-def _entries(
-    decided: Sequence[Decision], errors: Mapping[Candidate, Errors], sheet: DeviceSheet, device: DeviceFacts
-) -> list[Entry]:
+def _entries(decided: Sequence[Decision], sheet: DeviceSheet, device: DeviceFacts) -> list[Entry]:
     by_match: dict[str, list[Decision]] = {}
     for decision in decided:
         by_match.setdefault(str(Match.of(decision.workload, kernels.families()[decision.workload.family])), []).append(
@@ -114,8 +122,8 @@ def _entries(
         for decision, bucket in zip(group, cuts, strict=True):
             name = entry_id(decision.workload)
             others = [f for f in decision.winner.ranking if f is not decision.winner.finalist][:ALTERNATES]
-            more = [_entry(decision, f, f"{name}-alt{i}", None, errors, sheet, device) for i, f in enumerate(others, 1)]
-            best = _entry(decision, decision.winner.finalist, name, bucket, errors, sheet, device)
+            more = [_entry(decision, f, f"{name}-alt{i}", None, sheet, device) for i, f in enumerate(others, 1)]
+            best = _entry(decision, decision.winner.finalist, name, bucket, sheet, device)
             entries.append(replace(best, alternates=tuple(entry.id for entry in more)))
             spare += more
     return entries + spare
@@ -149,7 +157,6 @@ def _entry(
     finalist: Finalist,
     name: str,
     bucket: Bucket | None,
-    errors: Mapping[Candidate, Errors],
     sheet: DeviceSheet,
     device: DeviceFacts,
 ) -> Entry:
@@ -163,7 +170,7 @@ def _entry(
         sheet,
         id=name,
         bucket=bucket,
-        verification=_verification(errors[candidate], candidate, sheet, device),
+        verification=_verification(finalist, sheet, device),
         stats=EntryStats(
             median_ns=found.median_ns,
             interval_ns=found.interval_ns,
@@ -171,6 +178,7 @@ def _entry(
             driver_local_ns=final.driver_local.median_ns if final.driver_local else None,
             percent_of_limit=round(100 * limit["ns"] / found.median_ns, 2),
             limited_by=limit["limited_by"],
+            regret=decision.regret if bucket is not None else None,
         ),
     )
     if not candidate.driver_local:
@@ -178,8 +186,11 @@ def _entry(
     return replace(entry, launches=candidate.schedule.launches, needs=replace(entry.needs, work_group=1))
 
 
-def _verification(errors: Errors, candidate: Candidate, sheet: DeviceSheet, device: DeviceFacts) -> Verification:
+def _verification(finalist: Finalist, sheet: DeviceSheet, device: DeviceFacts) -> Verification:
     """Reported by the metric that came nearer to its limit."""
+    errors, candidate = finalist.errors, finalist.candidate
+    if errors is None:
+        raise KilnError(f"the journal does not say how far {candidate} was from the reference; tune again")
     found = {"nmse": errors.nmse, "max_scaled": errors.max_scaled}
     limits = asdict(errors.limits)
     metric = max(found, key=lambda name: found[name] / limits[name])

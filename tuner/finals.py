@@ -12,7 +12,7 @@ import numpy as np
 from harness.candidate import Candidate
 from harness.racing import NEAR, common
 from harness.timing import LEAST_SAMPLES, TIE, Ratio, paired_ratio
-from kernels.spec import DeviceSheet
+from kernels.spec import DeviceSheet, Errors
 from tuner.choose import Searched, layouts_of
 from tuner.search import Trial
 
@@ -30,6 +30,8 @@ class Finalist:
 
     candidate: Candidate
     samples_ns: tuple[float, ...]
+    errors: Errors | None = None  # what it was checked with before it ran
+    launches_ns: tuple[float, ...] = ()  # median of each of its launches alone; () where a journal is older than that
 
     @property
     def median_ns(self) -> float:
