@@ -16,7 +16,7 @@ from harness.contest import Contest, compete
 from harness.errors import KilnError
 from harness.probe import Limit, ProbeResult, limit
 from kernels.spec import Measurement, Verdict
-from tuner import crossover, programs
+from tuner import edges, matmul, programs
 from tuner.choose import Searched, choose_layouts, group_key
 from tuner.decisions import Decision, decisions, final_record, latest_study
 from tuner.finals import Finalist, finalists
@@ -117,12 +117,17 @@ class Closing:
             self._journal.note(programs.NOTE, **self._record(job, contest))
 
     def crossover(self) -> None:
-        """Measure up to how many rows GEMV is faster than GEMM, and write it down."""
+        """Measure where one kernel gives way to another: GEMV to GEMM, buckets to their neighbours; write it down."""
         winners = [decision.winner.finalist.candidate for decision in self._decided()]
-        for pair in crossover.rivals(winners):
-            self._say(f"crossover: {crossover.FEW} against {crossover.MANY}, {pair.workload.weights}")
-            for record in crossover.race(self._meter, pair, self._probe, self._sheet):
-                self._journal.note(crossover.NOTE, **record)
+        for pair in matmul.rivals(winners):
+            self._say(f"crossover: {matmul.FEW} against {matmul.MANY}, {pair.workload.weights}")
+            for record in matmul.race(self._meter, pair, self._probe, self._sheet):
+                self._journal.note(matmul.NOTE, **record)
+        for near in edges.neighbours(winners):
+            sizes = [one.workload.dims[near.dim] for one in (near.low, near.high)]
+            self._say(f"crossover: {near.low.family.name} between {near.dim}={sizes[0]} and {sizes[1]}")
+            for record in edges.race(self._meter, near, self._probe, self._sheet):
+                self._journal.note(edges.NOTE, **record)
 
     def deployment(self) -> None:
         """Time every winner as an engine runs it, on a queue without profiling, and write the gap down."""

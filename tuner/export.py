@@ -28,7 +28,7 @@ from kernels.tuned import (
     TunedConfig,
     Verification,
 )
-from tuner import crossover, programs
+from tuner import edges, matmul, programs
 from tuner.choose import boxes
 from tuner.decisions import Decision, Record, latest_study, notes
 from tuner.finals import Finalist
@@ -43,14 +43,15 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
     device = identify(study["device"], sheet)
     decided = programs.decided(records, sheet)
     most = study["request"].get("max_programs")
+    measured = edges.edges(notes(records, edges.NOTE), [decision.workload for decision in decided])
     sections = {}
     for name, family in kernels.families().items():
         mine = [decision for decision in decided if decision.workload.family == name]
         if mine:
-            entries = _entries(mine, sheet, device)
+            entries = _entries(mine, measured, sheet, device)
             limited = _programs(mine, most) if most is not None else None
             sections[name] = KernelSection(family.abi, tuple(entries), default=entries[0].id, programs=limited)
-    routes = crossover.routes(notes(records, crossover.NOTE), tuple(sections))
+    routes = matmul.routes(notes(records, matmul.NOTE), tuple(sections))
     return TunedConfig(
         device=device,
         protocol={
@@ -108,7 +109,9 @@ def _verdicts(records: Sequence[Record], workloads: Collection[str]) -> Counter[
     return Counter(record["measurement"]["verdict"] for record in mine)
 
 
-def _entries(decided: Sequence[Decision], sheet: DeviceSheet, device: DeviceFacts) -> list[Entry]:
+def _entries(
+    decided: Sequence[Decision], measured: edges.Edges, sheet: DeviceSheet, device: DeviceFacts
+) -> list[Entry]:
     by_match: dict[str, list[Decision]] = {}
     for decision in decided:
         by_match.setdefault(str(Match.of(decision.workload, kernels.families()[decision.workload.family])), []).append(
@@ -118,7 +121,9 @@ def _entries(decided: Sequence[Decision], sheet: DeviceSheet, device: DeviceFact
     for group in by_match.values():
         family = kernels.families()[group[0].workload.family]
         free = [{dim: n for dim, n in d.workload.dims.items() if dim not in family.fixed} for d in group]
-        cuts = boxes(free, _bounds(family, [d.workload for d in group]), BORDERS)
+        place = {d.workload.key: index for index, d in enumerate(group)}
+        inside = {(place[a], place[b]): edge for (a, b), edge in measured.items() if {a, b} <= place.keys()}
+        cuts = boxes(free, _bounds(family, [d.workload for d in group]), BORDERS, inside)
         for decision, bucket in zip(group, cuts, strict=True):
             name = entry_id(decision.workload)
             others = [f for f in decision.winner.ranking if f is not decision.winner.finalist][:ALTERNATES]
