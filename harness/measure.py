@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any
 
-from harness import timing
+from harness import pacing, timing
 from harness.answers import Build, Refused, Rotation, Run, RunnerLost
 from harness.binding import Bench, Bound, bind
 from harness.buffers import BufferStore
@@ -33,7 +33,6 @@ MAX_COPIES = 1024  # binding an argument to more copies costs more than it tells
 # that reports none at all.
 UNTOLD_CACHE_BYTES = 64 << 20
 KEPT_PROGRAMS = 24  # left resident for other sizes: some megabytes each on a CPU
-PACE_SAMPLES = 3  # of the incumbent, before a candidate is abandoned for being slower
 _BUILD_TIMEOUT_S = {"cpu": 30.0, "gpu": 120.0, "other": 120.0}  # phones' compilers: seconds, occasionally minutes
 _RUN_TIMEOUT_S = 30.0
 
@@ -81,9 +80,10 @@ class Meter:
     def measure(self, candidate: Candidate, *, budget_s: float, rival: Rival | None = None) -> Measurement:
         """Build, check and time one candidate. Every failure of it is a verdict.
 
-        `budget_s` bounds the sampling, not the build and the check. A candidate much slower than `rival`, the
-        incumbent, is abandoned after its first samples; one near it is timed until they are told apart, as
-        `harness.racing` says. Raises KilnError when the runner does not even start.
+        `budget_s` bounds the sampling, not the build and the check. A candidate much slower than the incumbent of
+        `rival` is abandoned after its first samples; one near it is timed until they are told apart, beside the rival's
+        reference: the condition `pace` says how many times slower the device was than when that was measured. Raises
+        KilnError when the runner does not even start.
         """
         self.bench.supervisor.recycle_if_due()
         self.bench.store.turn()
@@ -110,46 +110,24 @@ class Meter:
 
     def _timed(self, lane: Lane, budget_s: float, rival: Rival | None, facts: Mapping[str, Any]) -> Measurement:
         before = self.conditions(lane)
-        sampled = sample(
-            lambda count, above_ns: self.run(lane, warmup=0, samples=count, abort_above_ns=above_ns),
-            budget_s,
-            rival.median_ns if rival else None,
-            lambda: self._pace(rival, lane) if rival else 1.0,
-        )
-        times, why = sampled.times_ns, sampled.why
+        with pacing.beside(self, rival, lane) as reference:
+            sampled = sample(
+                lambda count, above_ns: self.run(lane, warmup=0, samples=count, abort_above_ns=above_ns),
+                budget_s,
+                reference,
+            )
+        times, why, pace = sampled.times_ns, sampled.why, sampled.pace
         after_mhz = self.conditions(lane)["clock_mhz"]
-        facts = {**facts, "conditions": {**before, "clock_after_mhz": after_mhz, "drift": timing.drift(times)}}
+        seen = {"clock_after_mhz": after_mhz, "drift": timing.drift(times), "pace": pace}
+        facts = {**facts, "conditions": {**before, **seen}}
         if isinstance(why, Verdict):
-            return Measurement.failed(why, "slower than the incumbent", at_least_ns=sampled.at_least_ns, **facts)
+            return Measurement.failed(why, "slower than the incumbent", at_least_ns=min(times), **facts)
         if why:
             return Measurement.failed(Verdict.INVALID_TIMING, why, **facts)
         if timing.throttled(times, before["clock_mhz"], after_mhz):
             log = f"the clock fell from {before['clock_mhz']:.0f} to {after_mhz:.0f} MHz while it was timed"
             return Measurement.failed(Verdict.THROTTLED, log, samples_ns=times, **facts)
         return Measurement(Verdict.OK, stats=timing.stats(times), samples_ns=times, **facts)
-
-    def _pace(self, rival: Rival, lane: Lane) -> float:
-        """How many times slower the incumbent is right now than when it was measured; `lane` stays bound.
-
-        1 where it does not run. Raises RunnerLost, as nobody's fault, where the runner dies of it.
-        """
-        try:
-            build = self.build(rival.candidate)
-            if isinstance(build, Measurement):
-                return 1.0
-            other = self.place(rival.candidate)
-            run = self.run(other, warmup=1, samples=PACE_SAMPLES)
-            shared = set(lane.bound.buffers)  # candidates of one family write to the same buffers
-            self.bench.supervisor.drop(bufs=[name for name in other.bound.buffers if name not in shared])
-        except Refused:
-            return 1.0
-        except RunnerLost as failure:
-            raise RunnerLost(Verdict.WORKER_LOST, failure.op, failure.log) from failure
-        finally:
-            self.release(rival.candidate)
-        if timing.invalid(run.samples_ns):
-            return 1.0
-        return timing.stats(timing.durations(run.samples_ns)).median_ns / rival.median_ns
 
     def wall_check(self, candidate: Candidate, event_ns: float, samples: int = 50) -> WallCheck | Measurement:
         """Time a batch on a queue without profiling, which some drivers run differently, against `event_ns`.

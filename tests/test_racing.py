@@ -1,28 +1,33 @@
 """harness/racing.py, and the real finals on a simulated device: never a wrong winner that was reported as decided."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
-from fakes import FAMILY, SHEET, WORKLOAD
+from fakes import FAMILY, SHEET, WORKLOAD, fake_ns
 from simulated import Clock, SimulatedMeter, by_config, probed, simulate
 
 from harness import racing
 from harness.answers import Run
 from harness.candidate import Candidate
 from harness.contest import MOST_ROUNDS, ROUNDS, compete
-from harness.timing import TIE
-from kernels.spec import Verdict
-from tuner.finals import Final, Finalist, Winner, decide
+from harness.timing import TIE, stats
+from kernels.space import Space
+from kernels.spec import Config, Measurement, Verdict
+from tuner.choose import Searched, choose_layouts
+from tuner.finals import Final, Finalist, Winner, decide, finalists
+from tuner.search import Stop, search
 
 # ---------------------------------------------------------------- one candidate against the incumbent
 
 
 def sampled(
-    clock: Clock, true_ns: float, rival_ns: float | None, pace: Callable[[], float] = lambda: 1.0, budget_s: float = 0.2
+    clock: Clock, true_ns: float, best_ns: float | None, budget_s: float = 0.25, known_ns: float = 1.2e6
 ) -> tuple[racing.Sampled, int]:
-    """What came of it, and how many launches it took; the budget is of device time."""
+    """What came of it, and how many launches it took; the budget is of device time. The reference takes 1.2 ms, and
+    took `known_ns` when it was measured."""
     taken = 0
 
     def run(samples: int, above_ns: int | None) -> Run:
@@ -30,44 +35,29 @@ def sampled(
         taken += samples
         return clock.run(true_ns, samples)
 
-    found = racing.sample(run, budget_s, rival_ns, pace, clock=lambda: clock.now_ns / 1e9)
-    return found, taken
+    beside = racing.Beside(lambda _, samples: clock.run(1.2e6, samples), known_ns, best_ns) if best_ns else None
+    return racing.sample(run, budget_s, beside, clock=lambda: clock.now_ns / 1e9), taken
 
 
 def test_a_hopeless_candidate_costs_three_launches() -> None:
     for seed in range(50):
-        found, taken = sampled(Clock(seed), 10e6, 1e6)
+        found, taken = sampled(Clock(seed, drift=0.0), 10e6, 1e6)
         assert (found.why, taken) == (Verdict.ABANDONED, 3)
-        assert found.at_least_ns == min(found.times_ns)
+        assert min(found.times_ns) > racing.ABANDON_ABOVE * 1e6
 
 
 def test_a_slow_spell_is_not_the_candidates_fault() -> None:
-    """It runs 1.9 times slower than the incumbent was measured, and so does the incumbent."""
-    calls = 0
-
-    def pace() -> float:
-        nonlocal calls
-        calls += 1
-        return 1.9
-
-    steady = Clock(1, noise=0.01, drift=0.0)
-    found, _ = sampled(steady, 1.9e6, 1e6, pace)
-    assert (found.why, calls) == (None, 1)
-    # Where it is four times slower, the spell explains a half of it.
-    found, _ = sampled(Clock(1, noise=0.01, drift=0.0), 4e6, 1e6, pace)
-    assert (found.why, calls) == (Verdict.ABANDONED, 2)
-    assert found.at_least_ns == pytest.approx(4e6 / 1.9, rel=0.5)
+    """The device is twice as slow as when its reference was measured: a good candidate is not abandoned for that."""
+    for seed in range(20):
+        found, _ = sampled(Clock(seed), 1e6, 0.5e6, known_ns=0.6e6)
+        assert found.why is None
+        assert np.median(found.times_ns) / found.pace == pytest.approx(0.5e6, rel=0.03)
 
 
 def test_near_the_incumbent_it_goes_on_until_they_are_apart() -> None:
-    quiet = {"noise": 0.05, "drift": 0.0}
-    far = [sampled(Clock(seed, **quiet), 1.4e6, 1e6)[1] for seed in range(20)]
-    near = [sampled(Clock(seed, **quiet), 1.02e6, 1e6)[1] for seed in range(20)]
-    assert np.median(far) < 20 < 2 * 20 < np.median(near)
-    for seed in range(20):
-        found, _ = sampled(Clock(seed, **quiet), 1.04e6, 1e6, budget_s=60.0)
-        assert found.why is None
-        assert racing.settled(found.times_ns, 1e6) or len(found.times_ns) >= racing.MAX_SAMPLES
+    far = [sampled(Clock(seed, noise=0.1), 1.4e6, 1e6)[1] for seed in range(20)]
+    near = [sampled(Clock(seed, noise=0.1), 1.02e6, 1e6)[1] for seed in range(20)]
+    assert np.median(far) < 40 < 1.5 * 40 < np.median(near)
 
 
 def test_the_budget_ends_what_cannot_be_told_apart() -> None:
@@ -75,6 +65,13 @@ def test_the_budget_ends_what_cannot_be_told_apart() -> None:
     begun = clock.now_ns
     sampled(clock, 1e6, 1e6, budget_s=0.1)
     assert clock.now_ns - begun < 0.2e9
+
+
+def test_a_long_launch_needs_few_and_a_first_candidate_no_rival() -> None:
+    assert sampled(Clock(0), 300e6, 290e6, known_ns=1.2e6)[1] == 3
+    found, taken = sampled(Clock(0, drift=0.0), 1e6, None)
+    assert found.pace == 1.0
+    assert taken >= 7
 
 
 def test_settled_asks_for_seven_and_for_a_narrow_interval() -> None:
@@ -130,7 +127,9 @@ FIELDS = {  # true times in µs of the default and of its challengers
     "tie": {DEFAULT: 130.0, ("plain", 32, 2): 100.2, ("wide", 64, 2): 100.0, ("wide", 128, 2): 100.1},
     "default": {DEFAULT: 100.0, ("plain", 32, 2): 101.0, ("wide", 64, 2): 102.5, ("wide", 128, 2): 100.1},
     "slow": {DEFAULT: 21_000.0, ("plain", 32, 2): 20_300.0, ("wide", 64, 2): 20_000.0, ("wide", 128, 2): 26_000.0},
+    "noisy": {DEFAULT: 21_000.0, ("plain", 32, 2): 20_250.0, ("wide", 64, 2): 20_000.0, ("wide", 128, 2): 20_150.0},
 }
+NOISE = {"noisy": 0.05}  # of a launch, where it is not the usual
 
 
 def candidate(variant: str, wg: int, vec: int) -> Candidate:
@@ -139,7 +138,7 @@ def candidate(variant: str, wg: int, vec: int) -> Candidate:
 
 def held(field: str, seed: int, monkeypatch: pytest.MonkeyPatch, budget_s: float = 60.0) -> tuple[Winner, Final]:
     """One run of the finals as a tuning run holds them."""
-    clock = Clock(seed)
+    clock = Clock(seed, NOISE.get(field, 0.02))
     simulate(monkeypatch, clock)
     monkeypatch.setattr("harness.contest.time.monotonic", lambda: clock.now_ns / 1e9)
     meter = SimulatedMeter(SHEET, clock, by_config(FIELDS[field]))
@@ -166,7 +165,7 @@ def test_a_wrong_winner_is_never_reported_as_decided(
         winner, final = held(field, seed, monkeypatch, budget_s)
         seen.append((winner.finalist.candidate, winner.tied))
         if true_us(field, winner) > TIE * best:
-            assert winner.tied > 0 or winner.finalist is final.default, f"seed {seed}: {winner.finalist.candidate}"
+            assert winner.tied > 0, f"seed {seed}: {winner.finalist.candidate}"
         if winner.finalist is not final.default:
             assert true_us(field, winner) < FIELDS[field][DEFAULT], f"seed {seed}: slower than the default"
     for first in range(0, 40, 10):
@@ -178,6 +177,14 @@ def repeatable(runs: Sequence[tuple[Candidate, int]]) -> bool:
     usual, times = Counter(candidate for candidate, _ in runs).most_common(1)[0]
     others = [tied for candidate, tied in runs if candidate != usual]
     return times >= 9 or all(tied > 0 for tied in others)
+
+
+def test_the_simulation_would_notice_a_careless_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Medians without their intervals report several wrong winners as decided."""
+    monkeypatch.setattr("harness.timing._median_ranks", lambda count: (count // 2, count // 2))
+    monkeypatch.setattr("harness.timing._sign_ranks", lambda count: (count // 2, count // 2))
+    found = [held("noisy", seed, monkeypatch, 0.5)[0] for seed in range(40)]
+    assert sum(winner.tied == 0 and true_us("noisy", winner) > TIE * 20_000 for winner in found) >= 3
 
 
 def test_rounds_go_to_those_still_in_question(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,3 +211,49 @@ def test_a_clear_race_ends_early_for_those_who_lost(monkeypatch: pytest.MonkeyPa
         assert final.median_ns(left) / final.default.median_ns == pytest.approx(26 / 21, rel=0.1)
     assert np.median(left_after) <= 6
     assert max(left_after) < ROUNDS
+
+
+# ---------------------------------------------------------------- search and finals
+
+PLAIN = {"variant": "plain", "WG": 64, "VEC": 1}  # the default
+
+
+def found_by_a_whole_run(seed: int, monkeypatch: pytest.MonkeyPatch) -> Winner:
+    """Sixteen trials of the real search, then the real finals, on one simulated device that never rests."""
+    clock, known, best_ns = Clock(seed), 0.0, float("inf")
+    simulate(monkeypatch, clock)
+    monkeypatch.setattr("harness.contest.time.monotonic", lambda: clock.now_ns / 1e9)
+
+    def true_ns(one: Candidate) -> float:
+        return 1e6 * (0.85 + 0.15 * fake_ns(one.config) / 1000)  # steps of 3 %
+
+    def measure(config: Config, _: float | None) -> Measurement:
+        nonlocal known, best_ns
+        mine_ns, default_ns = (true_ns(Candidate(FAMILY, WORKLOAD, each)) for each in (config, PLAIN))
+        beside = racing.Beside(lambda _, samples: clock.run(default_ns, samples), known, best_ns) if known else None
+        found = racing.sample(
+            lambda samples, _: clock.run(mine_ns, samples), 0.25, beside, clock=lambda: clock.now_ns / 1e9
+        )
+        clock.now_ns += 1e9  # compiling
+        paced = {"pace": found.pace}
+        if found.why:
+            return Measurement.failed(Verdict.ABANDONED, "", at_least_ns=min(found.times_ns), conditions=paced)
+        told = stats(found.times_ns)
+        known, best_ns = known or told.median_ns, min(best_ns, told.median_ns / found.pace)
+        return Measurement(Verdict.OK, stats=told, samples_ns=found.times_ns, conditions=paced)
+
+    outcome = search(Space(FAMILY, WORKLOAD, SHEET), measure, stop=Stop(float("inf"), trials=16), seeds=[PLAIN])
+    item = Searched(WORKLOAD, 1, tuple(outcome.ok), PLAIN)
+    ((_, layout),) = choose_layouts({FAMILY.name: FAMILY}, [item]).items()
+    entrants = finalists(item, layout, lambda trial: Candidate(FAMILY, WORKLOAD, trial.config))
+    meter: Any = SimulatedMeter(SHEET, clock, true_ns)
+    contest = compete(meter, entrants, probed(), stay=entrants[:1])
+    found = [Finalist(c.candidate, c.measurement.samples_ns) for c in contest.contestants]
+    return decide([Final(1.0, tuple(found), found[0], None, {})], SHEET)[1][0]
+
+
+def test_ten_whole_runs_give_one_winner_or_ties(monkeypatch: pytest.MonkeyPatch) -> None:
+    winners = [found_by_a_whole_run(seed, monkeypatch) for seed in range(10)]
+    assert repeatable([(winner.finalist.candidate, winner.tied) for winner in winners])
+    best = [fake_ns(winner.finalist.candidate.config) for winner in winners]
+    assert sum(ns == 1000.0 for ns in best) >= 9

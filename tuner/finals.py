@@ -16,7 +16,7 @@ from kernels.spec import DeviceSheet, Errors
 from tuner.choose import Searched, layouts_of
 from tuner.search import Trial
 
-TOP = 3  # candidates of each layout that reach the finals
+TOP = 4  # candidates of each layout that reach the finals; whoever is beaten there leaves after a few rounds
 
 Layout = tuple[tuple[str, str], ...]
 
@@ -32,6 +32,7 @@ class Finalist:
     samples_ns: tuple[float, ...]
     errors: Errors | None = None  # what it was checked with before it ran
     launches_ns: tuple[float, ...] = ()  # median of each of its launches alone; () where a journal is older than that
+    energy_j: float | None = None  # of one call; None where the device does not tell
 
     @property
     def median_ns(self) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import kernels
@@ -109,15 +110,14 @@ class Study:
 
     def _search_one(self, job: Job, seconds: float, progress: Progress, spent: float, start: float) -> Outcome:
         known = self._known(job)
-        ok = [Rival(job.candidate(trial.config), trial.cost_ns) for trial in known if trial.measurement.stats]
-        rival = min(ok, default=None, key=lambda one: one.median_ns)
+        rival: Rival | None = None
+        for trial in known:
+            rival = _next_rival(rival, job, trial)
 
         def measure(config: Config, best_ns: float | None) -> Measurement:
             nonlocal rival
-            candidate = job.candidate(config)
-            measurement = self._measure(candidate, rival)
-            if measurement.stats and (rival is None or measurement.stats.median_ns < rival.median_ns):
-                rival = Rival(candidate, measurement.stats.median_ns)
+            measurement = self._measure(job.candidate(config), rival)
+            rival = _next_rival(rival, job, Trial(config, measurement))
             return measurement
 
         def watch(trial: Trial, outcome: Outcome) -> None:
@@ -172,6 +172,15 @@ class Study:
 
         related = [o for o in self._jobs if o.outcome and o.workload.family == job.workload.family]
         return [o.outcome for o in sorted(related, key=distance) if o.outcome]
+
+
+def _next_rival(rival: Rival | None, job: Job, trial: Trial) -> Rival | None:
+    """What the next candidate is compared with, after this trial; the first that succeeds is the reference."""
+    if trial.measurement.stats is None:
+        return rival
+    if rival is None:
+        return Rival(job.candidate(trial.config), trial.measurement.stats.median_ns, trial.cost_ns)
+    return replace(rival, best_ns=min(rival.best_ns, trial.cost_ns))
 
 
 def _donor(outcome: Outcome) -> Donor:
