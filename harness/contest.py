@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from harness import racing, timing
-from harness.answers import Refused, RunnerLost
+from harness.answers import Refused, Run, RunnerLost
 from harness.candidate import Candidate
 from harness.check import check
-from harness.measure import Lane, Meter, built_facts
+from harness.entrant import LEAST, Contestant, Entrant
+from harness.measure import Meter, built_facts, sensor
 from harness.probe import ProbeResult, Rates
 from harness.probe_kernels import ProbeBed, ProbeKernel
 from kernels.spec import Measurement, Verdict
@@ -27,21 +28,9 @@ from kernels.spec import Measurement, Verdict
 ROUNDS = 15
 MOST_ROUNDS = 45  # of a race in which it is still open who is faster
 _ROUND_NS = 5e6  # device time that one candidate gets in a round, within the two bounds below
-_LEAST, _MOST = 3, 25
+_MOST = 25
 _SLOW_NS = 100e6  # a launch this long is sampled once a round, without a warm-up: it averages over its own noise
 ANCHOR_SAMPLES = 3
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A candidate and what came of it: where it is ok, `samples_ns` holds one median a round.
-
-    One that was surely beaten is ok, and has the first rounds only.
-    """
-
-    candidate: Candidate
-    measurement: Measurement
-    launches_ns: tuple[float, ...] = ()  # median of each of its launches alone, where it is ok
 
 
 @dataclass(frozen=True)
@@ -58,26 +47,6 @@ def _writes(candidate: Candidate) -> bool:
     """Whether a good part of what a candidate moves is written, so that a copy is its measure."""
     cost = candidate.family.cost(candidate.workload)
     return cost.written > cost.bytes / 8
-
-
-class _Entrant:
-    """A candidate in the race: its lane while the runner lives, its rounds, its failure."""
-
-    def __init__(self, candidate: Candidate) -> None:
-        self.candidate = candidate
-        self.lane: Lane | None = None
-        self.facts: Mapping[str, Any] = {}
-        self.failure: Measurement | None = None
-        self.samples = _LEAST
-        self.slow = False
-        self.out = False  # surely beaten
-        self.rounds_ns: list[float] = []
-        self.launches_ns: list[tuple[float, ...]] = []  # as rounds_ns, of each launch alone
-
-    @property
-    def rivals(self) -> tuple[tuple[str, str], ...]:
-        """Whoever has the same is a rival: candidates of other layouts are not compared one by one."""
-        return tuple(sorted(self.candidate.layouts.items()))
 
 
 def compete(
@@ -105,7 +74,7 @@ class _Race:
         self._meter = meter
         self._probe = probe
         self._stay = stay
-        self._entrants = [_Entrant(candidate) for candidate in candidates]
+        self._entrants = [Entrant(candidate) for candidate in candidates]
         compute = candidates[0].workload.dtypes.compute if candidates else "fp32"
         madd = probe.madd.get(compute, probe.madd["fp32"])
         self._madd = next(name for name, rate in probe.madd.items() if rate is madd)
@@ -114,10 +83,11 @@ class _Race:
             self._kernels["copy"] = probe.copy.kernel
         self._anchors_ns: dict[str, list[float]] = {name: [] for name in self._kernels}
         self._bed = ProbeBed(meter.bench.supervisor)
+        self._counts_energy = True  # until a reading says otherwise
         self._generation = -1  # of the runner that the lanes are bound on
 
     @property
-    def _racing(self) -> list[_Entrant]:
+    def _racing(self) -> list[Entrant]:
         return [entrant for entrant in self._entrants if entrant.failure is None and not entrant.out]
 
     def run(self, rounds: int, budget_s: float) -> Contest:
@@ -138,32 +108,27 @@ class _Race:
                 spent_s += time.monotonic() - start
         finally:
             self._clear()
-        contestants = tuple(map(self._contestant, self._entrants))
+        contestants = tuple(entrant.outcome for entrant in self._entrants)
         anchors_ns = {name: tuple(times) for name, times in self._anchors_ns.items()}
         return Contest(contestants, anchors_ns, self._rates(), done)
 
-    def _heats(self) -> Iterator[list[_Entrant]]:
-        """Rivals that are still in the race, the fastest first; none where it is no race."""
-        heats: dict[Any, list[_Entrant]] = {}
+    def _heats(self) -> Iterator[dict[Entrant, list[float]]]:
+        """The rounds of rivals that are still in the race; none where it is no race."""
+        heats: dict[Any, dict[Entrant, list[float]]] = {}
         for entrant in self._racing if self._stay is not None else ():
-            heats.setdefault(entrant.rivals, []).append(entrant)
-        for heat in heats.values():
-            yield sorted(heat, key=lambda entrant: float(np.median(entrant.rounds_ns)))
+            heats.setdefault(entrant.rivals, {})[entrant] = entrant.rounds_ns
+        yield from heats.values()
 
     def _send_away(self) -> None:
-        """Send away whoever is surely beaten, the slowest first, so that the fastest remains."""
         for heat in self._heats():
-            for entrant in [one for one in reversed(heat) if one.candidate not in (self._stay or ())]:
-                if any(racing.beaten(other.rounds_ns, entrant.rounds_ns) for other in heat if not other.out):
-                    entrant.out = True
+            for entrant in racing.leavers(heat, [one for one in heat if one.candidate in (self._stay or ())]):
+                entrant.out = True
 
     def _open(self) -> bool:
-        """Whether more rounds may change who is the fastest of its heat."""
+        """Whether more rounds may change who is the fastest of its heat; the driver's own work-group is a baseline."""
         return any(
-            racing.in_question(heat[0].rounds_ns, other.rounds_ns)
+            racing.still_open([rounds for one, rounds in heat.items() if not one.candidate.driver_local])
             for heat in self._heats()
-            for other in heat[1:]
-            if not other.candidate.driver_local
         )
 
     def _line_up(self) -> bool:
@@ -191,7 +156,7 @@ class _Race:
                 return False
         return True
 
-    def _check(self, entrant: _Entrant) -> None:
+    def _check(self, entrant: Entrant) -> None:
         build = self._meter.build(entrant.candidate)
         if isinstance(build, Measurement):
             entrant.failure = build
@@ -202,7 +167,7 @@ class _Race:
             return
         entrant.facts = {**built_facts(build), "errors": errors}
 
-    def _bind(self, entrant: _Entrant) -> None:
+    def _bind(self, entrant: Entrant) -> None:
         build = self._meter.build(entrant.candidate)  # free where it was checked on this runner
         if isinstance(build, Measurement):
             entrant.failure = build
@@ -211,8 +176,8 @@ class _Race:
         run = self._meter.run(entrant.lane, warmup=0, samples=1)
         entrant.slow = min(run.wall_ns) > _SLOW_NS
         if not entrant.slow:
-            run = self._meter.run(entrant.lane, warmup=0, samples=_LEAST)
-        least = 1 if entrant.slow else _LEAST
+            run = self._meter.run(entrant.lane, warmup=0, samples=LEAST)
+        least = 1 if entrant.slow else LEAST
         entrant.samples = max(least, min(_MOST, round(_ROUND_NS / max(1, min(run.wall_ns)))))
         conditions = {**self._meter.conditions(entrant.lane), "interleaved_samples": entrant.samples}
         entrant.facts = {**entrant.facts, "conditions": conditions}
@@ -221,25 +186,27 @@ class _Race:
         """One complete round, or False and an entrant (or an anchor) less."""
         entrants = self._racing
         turn = number % len(entrants)
-        times: list[tuple[_Entrant, float, tuple[float, ...]]] = []
+        times: list[tuple[Entrant, Run, float | None]] = []
         for entrant in (*entrants[turn:], *entrants[:turn]):
             assert entrant.lane is not None
+            warmup = 0 if entrant.slow else 1
             try:
-                run = self._meter.run(entrant.lane, warmup=0 if entrant.slow else 1, samples=entrant.samples)
+                before_j = self._energy_j()
+                run = self._meter.run(entrant.lane, warmup=warmup, samples=entrant.samples)
+                after_j = self._energy_j()
             except (Refused, RunnerLost) as failure:
                 self._out(entrant, failure)
                 return False
             if why := timing.invalid(run.samples_ns):
                 entrant.failure = Measurement.failed(Verdict.INVALID_TIMING, why, **entrant.facts)
                 return False
-            median_ns = float(np.median(timing.durations(run.samples_ns)))
-            times.append((entrant, median_ns, timing.launches(run.samples_ns)))
+            used_j = None if before_j is None or after_j is None else (after_j - before_j) / (warmup + entrant.samples)
+            times.append((entrant, run, used_j))
         anchors = self._anchors()
         if anchors is None:
             return False
-        for entrant, median_ns, launches_ns in times:
-            entrant.rounds_ns.append(median_ns)
-            entrant.launches_ns.append(launches_ns)
+        for entrant, run, used_j in times:
+            entrant.ran(run, used_j)
         for name, anchor_ns in anchors.items():
             self._anchors_ns[name].append(anchor_ns)
         return True
@@ -263,15 +230,16 @@ class _Race:
         del self._kernels[name]
         self._anchors_ns[name] = []
 
-    def _out(self, entrant: _Entrant, failure: Refused | RunnerLost) -> None:
+    def _out(self, entrant: Entrant, failure: Refused | RunnerLost) -> None:
         entrant.failure = replace(self._meter.failed(failure), **entrant.facts)
 
-    def _contestant(self, entrant: _Entrant) -> Contestant:
-        if entrant.failure is not None:
-            return Contestant(entrant.candidate, entrant.failure)
-        times = entrant.rounds_ns
-        found = Measurement(Verdict.OK, stats=timing.stats(times), samples_ns=tuple(times), **entrant.facts)
-        return Contestant(entrant.candidate, found, tuple(map(float, np.median(entrant.launches_ns, axis=0))))
+    def _energy_j(self) -> float | None:
+        """What the device's energy counter shows; asked no more once there is none."""
+        if self._counts_energy:
+            reading = sensor(self._meter.bench.supervisor.sensors().values, "energy_j")
+            self._counts_energy = reading is not None
+            return reading
+        return None
 
     def _rates(self) -> Rates:
         """The probe's rates, those of anchors replaced by what they reached beside the candidates."""

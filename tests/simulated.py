@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.answers import Build, KernelLimits, Run
+from harness.answers import Build, KernelLimits, Run, Sensors
 from harness.candidate import Candidate
 from harness.measure import Lane
 from harness.probe import ProbeResult, Rate
@@ -57,8 +57,14 @@ class SimulatedMeter:
     def __init__(self, sheet: DeviceSheet, clock: Clock, true_ns: Callable[[Candidate], float]) -> None:
         self._clock, self._true_ns = clock, true_ns
         self.launched: dict[Candidate, int] = {}
-        supervisor = SimpleNamespace(generation=1, hello=lambda: None, recycle_if_due=lambda: None)
+        self.watts: float | None = None  # that it always draws; None: it has no energy counter
+        supervisor = SimpleNamespace(
+            generation=1, hello=lambda: None, recycle_if_due=lambda: None, sensors=lambda: Sensors(self._sensors(), {})
+        )
         self.bench = SimpleNamespace(supervisor=supervisor, sheet=sheet, store=SimpleNamespace(turn=lambda: None))
+
+    def _sensors(self) -> dict[str, float | None]:
+        return {"gpu_energy_j": None if self.watts is None else self.watts * self._clock.now_ns / 1e9}
 
     def build(self, candidate: Candidate) -> Build:
         entries = {launch.entry: KernelLimits(256, 0, 0, 1) for launch in candidate.schedule.launches}

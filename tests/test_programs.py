@@ -175,4 +175,5 @@ def test_kinds_of_job_that_cannot_share_are_said_before_the_search() -> None:
     assert "--max-programs 2 leaves it 3" in sentence
     assert programs.too_few(3, planned) == []
     assert programs.too_few(None, planned) == []
-    assert programs.kinds([Workload("rmsnorm", {"M": 1, "N": 8}, DTypes("fp16", "fp32", "fp32"))]) == 1
+    norm = Workload("rmsnorm", {"M": 1, "N": 8}, DTypes("fp16", "fp32", "fp32"))
+    assert programs.kind(norm) == programs.kind(norm.with_dims(N=9)) != programs.kind(jobs[0])

@@ -94,17 +94,23 @@ class Closing:
             "conditions": dict(ok[0].measurement.conditions),
             "anchors_ns": {name: [round(ns) for ns in times] for name, times in contest.anchors_ns.items()},
         }
-        found = [Finalist(c.candidate, c.measurement.samples_ns, c.measurement.errors, c.launches_ns) for c in ok]
+        found = [
+            Finalist(c.candidate, c.measurement.samples_ns, c.measurement.errors, c.launches_ns, c.energy_j) for c in ok
+        ]
         return final_record(job.planned.count, found, facts)
 
     def programs(self) -> None:
-        """Where few programs are to serve many buckets: measure each where it was not, beside what won there."""
-        most = self._setting.request.max_programs
-        if most is None:
+        """Where few programs are to serve many buckets, or their number is an objective: measure each where it was not,
+        beside what won there."""
+        request = self._setting.request
+        if request.max_programs is None and "programs" not in request.objectives:
             return
+        most = request.max_programs or 1
         found = decisions(latest_study(self._journal.records)[1], self._sheet)
         by_workload = {decision.workload: decision for decision in found}
-        for job, share in zip(self._jobs, shares(self._jobs), strict=True):
+        jobs = list(zip(self._jobs, shares(self._jobs), strict=True))
+        # One kind of job after the other: its programs then stay built.
+        for job, share in sorted(jobs, key=lambda item: programs.kind(item[0].workload)):
             decision = by_workload[job.workload]
             winners = {d.winner.finalist.candidate.program for d in found if d.workload.family == job.workload.family}
             others = [finalist.candidate for finalist in programs.missing(decision, found, self._sheet)]
@@ -112,7 +118,7 @@ class Closing:
                 continue
             self._say(f"programs: {len(others)} of other sizes at {job.name}")
             stay = list(dict.fromkeys((decision.final.default.candidate, decision.winner.finalist.candidate)))
-            budget_s = PROGRAMS_SHARE * self._setting.request.seconds * share
+            budget_s = PROGRAMS_SHARE * request.seconds * share
             contest = compete(self._meter, [*stay, *others], self._probe, budget_s=budget_s, stay=stay)
             self._journal.note(programs.NOTE, **self._record(job, contest))
 

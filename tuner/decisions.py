@@ -63,6 +63,7 @@ def final_record(calls: float, finalists: Sequence[Finalist], facts: Mapping[str
                 "samples_ns": [round(ns) for ns in f.samples_ns],
                 "errors": asdict(f.errors) if f.errors else None,
                 "launches_ns": [round(ns) for ns in f.launches_ns],
+                "energy_j": f.energy_j,
             }
             for f in finalists
         ],
@@ -79,7 +80,7 @@ def final_of(record: Record) -> Final:
         candidate = Candidate(family, workload, item["config"], item["driver_local"])
         errors = errors_of(item["errors"]) if item["errors"] else None
         samples, launches = (tuple(map(float, item.get(name, ()))) for name in ("samples_ns", "launches_ns"))
-        found.append(Finalist(candidate, samples, errors, launches))
+        found.append(Finalist(candidate, samples, errors, launches, item.get("energy_j")))
     local = next((f for f in found if f.candidate.driver_local), None)
     return Final(record["calls"], tuple(found), found[0], local, record["facts"])
 

@@ -7,8 +7,9 @@ kernel is slower than the one that won there, from rounds in which both ran.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 
 import kernels
@@ -21,6 +22,7 @@ NOTE = "programs"  # the journal's notes about contests in which programs of oth
 EXACT = 20_000  # sets of programs that are all tried; of more, some are improved step by step
 POOL = 12  # programs of one kind of job that may serve its buckets: the winners first
 
+Judge = Callable[[Sequence[float]], tuple[float, ...]]  # regrets of the buckets that are served → less is better
 Regrets = Sequence[Mapping[str, float]]  # per bucket: program → regret; what is missing cannot serve it
 
 
@@ -38,45 +40,49 @@ class Selection:
         return frozenset(self.serves)
 
 
-def choose(regrets: Regrets, most: int) -> Selection:
+def worst_then_mean(regrets: Sequence[float]) -> tuple[float, ...]:
+    """By what one choice of programs is better than another."""
+    return max(regrets, default=math.inf), sum(regrets)
+
+
+def choose(regrets: Regrets, most: int, judge: Judge = worst_then_mean) -> Selection:
     """The `most` programs, or as many as it takes to serve every bucket, with the least worst and then mean regret.
 
-    Exact where there are at most EXACT sets to try, else greedy with exchanges. Raises ValueError for a bucket that
-    nothing serves.
+    Exact where there are at most EXACT sets to try, else greedy with exchanges. `judge` puts another aim in the place
+    of these two. Raises ValueError for a bucket that nothing serves.
     """
     if not all(regrets):
         raise ValueError("a bucket has no program at all")
     every = sorted({program for bucket in regrets for program in bucket})
     for count in range(min(most, len(every)), len(every) + 1):
         exact = math.comb(len(every), count) <= EXACT
-        chosen = _exact(regrets, every, count) if exact else _greedy(regrets, every, count)
-        if _badness(regrets, chosen)[0] == 0:
+        badness = partial(_badness, regrets, judge)
+        chosen = (
+            min(map(frozenset, combinations(every, count)), key=badness) if exact else _greedy(badness, every, count)
+        )
+        if badness(chosen)[0] == 0:
             serves = tuple(min(sorted(chosen & set(bucket)), key=bucket.__getitem__) for bucket in regrets)
             values = [bucket[program] for bucket, program in zip(regrets, serves, strict=True)]
             return Selection(serves, max(values), sum(values) / len(values))
     raise AssertionError("all programs together serve every bucket")
 
 
-def _badness(regrets: Regrets, programs: frozenset[str]) -> tuple[int, float, float]:
-    """Buckets not served, the worst regret of the others, and their sum."""
+def _badness(regrets: Regrets, judge: Judge, programs: frozenset[str]) -> tuple[float, ...]:
+    """Buckets not served, then how the others are judged."""
     best = [min((bucket[p] for p in programs if p in bucket), default=math.inf) for bucket in regrets]
     served = [regret for regret in best if math.isfinite(regret)]
-    return len(best) - len(served), max(served, default=math.inf), sum(served)
+    return len(best) - len(served), *judge(served)
 
 
-def _exact(regrets: Regrets, every: Sequence[str], count: int) -> frozenset[str]:
-    return min(map(frozenset, combinations(every, count)), key=lambda programs: _badness(regrets, programs))
-
-
-def _greedy(regrets: Regrets, every: Sequence[str], count: int) -> frozenset[str]:
+def _greedy(badness: Callable[[frozenset[str]], tuple[float, ...]], every: Sequence[str], count: int) -> frozenset[str]:
     """The program that helps most, one after the other; then exchanges, as long as one helps."""
     chosen: frozenset[str] = frozenset()
     while len(chosen) < count:
-        chosen = min((chosen | {p} for p in every if p not in chosen), key=lambda one: _badness(regrets, one))
+        chosen = min((chosen | {p} for p in every if p not in chosen), key=badness)
     while True:
         swaps = (chosen - {out} | {new} for out in sorted(chosen) for new in every if new not in chosen)
-        better = min(swaps, key=lambda one: _badness(regrets, one), default=chosen)
-        if not _badness(regrets, better) < _badness(regrets, chosen):
+        better = min(swaps, key=badness, default=chosen)
+        if not badness(better) < badness(chosen):
             return chosen
         chosen = better
 
@@ -84,17 +90,16 @@ def _greedy(regrets: Regrets, every: Sequence[str], count: int) -> frozenset[str
 # ---------------------------------------------------------------- who may serve what
 
 
-def kinds(workloads: Sequence[Workload]) -> int:
-    """How many kinds of job these are: jobs whose defines differ (format, types, options) cannot share a program."""
-    families = kernels.families()
-    return len({repr(sorted(families[w.family].defines(w).items())) for w in workloads})
+def kind(workload: Workload) -> tuple[str, str]:
+    """What kind of job this is: those whose defines differ (format, types, options) cannot share a program."""
+    return workload.family, repr(sorted(kernels.families()[workload.family].defines(workload).items()))
 
 
 def too_few(most: int | None, planned: Sequence[Planned]) -> list[str]:
     """A sentence for each family whose kinds of job alone are more than `most`."""
     sentences = []
     for name in dict.fromkeys(item.workload.family for item in planned):
-        least = kinds([item.workload for item in planned if item.workload.family == name])
+        least = len({kind(item.workload) for item in planned if item.workload.family == name})
         if most is not None and least > most:
             sentences.append(
                 f"{name} has {least} kinds of job (formats, types, options), and each needs a program of its own: "
@@ -131,12 +136,17 @@ def missing(decision: Decision, all_of: Sequence[Decision], sheet: DeviceSheet) 
 
 
 @dataclass(frozen=True)
-class _Server:
+class Server:
     """A kernel that could serve a bucket."""
 
     regret: float
     finalist: Finalist
     final: Final  # in which it ran
+
+    @property
+    def ns(self) -> float:
+        """Its time, at the pace of all rounds."""
+        return self.final.median_ns(self.finalist)
 
 
 def decided(records: Sequence[Record], sheet: DeviceSheet) -> list[Decision]:
@@ -149,33 +159,40 @@ def decided(records: Sequence[Record], sheet: DeviceSheet) -> list[Decision]:
     most = study["request"].get("max_programs")
     if most is None:
         return found
-    more = {final.default.candidate.workload: final for final in map(final_of, notes(records, NOTE))}
     served: dict[Workload, Decision] = {}
-    for name in dict.fromkeys(decision.workload.family for decision in found):
-        mine = [decision for decision in found if decision.workload.family == name]
-        servers = [_servers(decision, more.get(decision.workload)) for decision in mine]
-        regrets = [{program: server.regret for program, server in bucket.items()} for bucket in servers]
-        for decision, bucket, program in zip(mine, servers, choose(regrets, most).serves, strict=True):
+    for mine, able in servers(records, found):
+        regrets = [{program: server.regret for program, server in bucket.items()} for bucket in able]
+        for decision, bucket, program in zip(mine, able, choose(regrets, most).serves, strict=True):
             served[decision.workload] = _serve(decision, bucket[program])
     return [served[decision.workload] for decision in found]
 
 
-def _servers(decision: Decision, more: Final | None) -> dict[str, _Server]:
+def servers(
+    records: Sequence[Record], found: Sequence[Decision]
+) -> Iterator[tuple[list[Decision], list[dict[str, Server]]]]:
+    """Family by family: its decisions, and for each of them who was measured there, by program."""
+    more = {final.default.candidate.workload: final for final in map(final_of, notes(records, NOTE))}
+    for name in dict.fromkeys(decision.workload.family for decision in found):
+        mine = [decision for decision in found if decision.workload.family == name]
+        yield mine, [_servers(decision, more.get(decision.workload)) for decision in mine]
+
+
+def _servers(decision: Decision, more: Final | None) -> dict[str, Server]:
     """Who could serve a bucket, by program, with the regret over its winner."""
     won = decision.winner.finalist
-    found: dict[str, _Server] = {won.candidate.program: _Server(0.0, won, decision.final)}
+    found: dict[str, Server] = {won.candidate.program: Server(0.0, won, decision.final)}
     for final in (decision.final, more) if more else (decision.final,):
         base = next((f for f in final.finalists if f.candidate == won.candidate), None)
         for finalist in final.finalists if base else ():
             assert base is not None
             program = finalist.candidate.program
-            server = _Server(max(0.0, over(base, finalist).ratio - 1), finalist, final)
+            server = Server(max(0.0, over(base, finalist).ratio - 1), finalist, final)
             if finalist.layout == won.layout and (program not in found or server.regret < found[program].regret):
                 found[program] = server
     return found
 
 
-def _serve(decision: Decision, server: _Server) -> Decision:
+def _serve(decision: Decision, server: Server) -> Decision:
     """The decision with that kernel in the winner's place; what won comes first among the others."""
     if server.finalist is decision.winner.finalist:
         return replace(decision, regret=0.0)

@@ -16,6 +16,7 @@ from tuner.sampler import SAMPLERS
 DEFAULT_MODEL = "gemma-2b"
 DEFAULT_WEIGHTS = ("int4/g128", "e0m4/g128")
 DEFAULT_SECONDS = 120.0
+OBJECTIVES = ("time", "dispatch", "programs", "energy")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Request:
     sampler: str
     retry_crashed: bool
     max_programs: int | None = None  # programs per family; None: whatever is fastest in each bucket
+    objectives: tuple[str, ...] = ()  # for a Pareto table beside the result; none by default
 
     def as_json(self) -> dict[str, object]:
         """What decides the outcome, for the journal and the document's provenance."""
@@ -50,6 +52,7 @@ class Request:
             "seed": self.seed,
             "sampler": self.sampler,
             "max_programs": self.max_programs,
+            "objectives": list(self.objectives),
         }
 
 
@@ -78,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="serve each family's sizes with K programs, those that are nowhere much slower than the fastest",
     )
+    add("--objectives", default="", metavar="A,B", help=f"a Pareto table over some of {', '.join(OBJECTIVES)}")
     add("--retry-crashed", action="store_true", help="try again what crashed in an earlier run")
 
 
@@ -120,7 +124,16 @@ def from_arguments(args: argparse.Namespace) -> Request:
         sampler=args.sampler,
         retry_crashed=args.retry_crashed,
         max_programs=args.max_programs,
+        objectives=objectives(args.objectives),
     )
+
+
+def objectives(text: str) -> tuple[str, ...]:
+    """Names of objectives given as a,b. Raises UsageError naming the choices; time is always one, and the first."""
+    names = _names(text)
+    if unknown := [name for name in names if name not in OBJECTIVES]:
+        raise UsageError(f'unknown objective "{unknown[0]}"; choose from {", ".join(OBJECTIVES)}')
+    return tuple(name for name in OBJECTIVES if name in names or name == "time") if names else ()
 
 
 def _names(text: str) -> tuple[str, ...]:
