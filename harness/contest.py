@@ -61,8 +61,8 @@ def compete(
     """Check every candidate again, then time all of them interleaved; one that fails leaves, the others go on.
 
     With `stay` it is a race: those that are surely beaten leave, except `stay`, and up to MOST_ROUNDS are held while
-    rivals are close. Ends early, with at least LEAST_SAMPLES rounds, when `budget_s` of rounds is spent. Raises
-    KilnError when the runner does not start any more.
+    rivals are close. Ends early, with at least LEAST_SAMPLES rounds (in a race that is open, DECISIVE), when `budget_s`
+    of rounds is spent. Raises KilnError when the runner does not start any more.
     """
     return _Race(meter, candidates, probe, stay).run(rounds, budget_s)
 
@@ -97,7 +97,8 @@ class _Race:
         spent_s, done = 0.0, 0  # on rounds alone: on a CPU, compiling and checking can take longer than all of them
         try:
             while self._racing and (done < rounds or (done < MOST_ROUNDS and self._open())):
-                if done >= timing.LEAST_SAMPLES and spent_s > budget_s:
+                least = racing.DECISIVE if self._open() else timing.LEAST_SAMPLES
+                if done >= least and spent_s > budget_s:
                     break
                 if not self._line_up():
                     continue
@@ -126,10 +127,8 @@ class _Race:
 
     def _open(self) -> bool:
         """Whether more rounds may change who is the fastest of its heat; the driver's own work-group is a baseline."""
-        return any(
-            racing.still_open([rounds for one, rounds in heat.items() if not one.candidate.driver_local])
-            for heat in self._heats()
-        )
+        heats = [[rounds for one, rounds in heat.items() if not one.candidate.driver_local] for heat in self._heats()]
+        return any(racing.still_open(heat) for heat in heats if all(heat))
 
     def _line_up(self) -> bool:
         """Have every entrant built, checked (once) and bound on the present runner. False if one fell out.

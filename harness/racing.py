@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import comb
 from typing import TypeVar
 
@@ -35,6 +36,7 @@ _LEVEL = 1e-3  # chance at most that one look sends away a finalist that is as f
 # A round sees a finalist so much slower than its equal one time in four at most: one in seven was seen, of 178 rounds
 # of a GEMV's finals on two cores that others kept busy (PoCL, Zen 5).
 _FAR, _FAR_CHANCE = 1.1, 0.25
+DECISIVE = 10  # rounds from which the sign test can decide at that level
 
 
 # ---------------------------------------------------------------- the search
@@ -168,15 +170,15 @@ def beaten(base_ns: Sequence[float], other_ns: Sequence[float]) -> bool:
     would, from five rounds on.
     """
     base_ns, other_ns = common(base_ns, other_ns)
-    if not base_ns or not paired_ratio(base_ns, other_ns).interval[0] > 1:
-        return False
     ratios = [other / base for base, other in zip(base_ns, other_ns, strict=True)]
-    return any(
+    often = any(
         _tail(len(ratios), sum(ratio > margin for ratio in ratios), chance) <= _LEVEL
         for margin, chance in ((TIE, 0.5), (_FAR, _FAR_CHANCE))
     )
+    return often and paired_ratio(base_ns, other_ns).interval[0] > 1
 
 
+@lru_cache(maxsize=4096)
 def _tail(rounds: int, at_least: int, chance: float) -> float:
     """Probability of so many successes or more in that many rounds."""
     return sum(comb(rounds, k) * chance**k * (1 - chance) ** (rounds - k) for k in range(at_least, rounds + 1))
