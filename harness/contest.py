@@ -1,41 +1,36 @@
 """Candidates against each other: interleaved rounds, with two fixed anchor kernels that cancel what the clock does.
 
 Every round runs each candidate and each anchor a few times, in an order that turns by one a round, so that spells
-of a fast memory or a slow clock fall on all alike. Round i of one candidate pairs with round i of every other.
+of a fast memory or a slow clock fall on all alike. Round i of one candidate pairs with round i of every other. Where it
+is a race, whoever is surely beaten by another that reads the same layouts leaves, and the rounds go to the others.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from harness import timing
-from harness.answers import Refused, RunnerLost
+from harness import racing, timing
+from harness.answers import Refused, Run, RunnerLost
 from harness.candidate import Candidate
 from harness.check import check
-from harness.measure import Lane, Meter, built_facts
+from harness.entrant import LEAST, Contestant, Entrant
+from harness.measure import Meter, built_facts, sensor
 from harness.probe import ProbeResult, Rates
 from harness.probe_kernels import ProbeBed, ProbeKernel
 from kernels.spec import Measurement, Verdict
 
 ROUNDS = 15
+MOST_ROUNDS = 45  # of a race in which it is still open who is faster
 _ROUND_NS = 5e6  # device time that one candidate gets in a round, within the two bounds below
-_LEAST, _MOST = 3, 25
+_MOST = 25
 _SLOW_NS = 100e6  # a launch this long is sampled once a round, without a warm-up: it averages over its own noise
 ANCHOR_SAMPLES = 3
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A candidate and what came of it: where it is ok, `samples_ns` holds one median a round."""
-
-    candidate: Candidate
-    measurement: Measurement
 
 
 @dataclass(frozen=True)
@@ -54,35 +49,32 @@ def _writes(candidate: Candidate) -> bool:
     return cost.written > cost.bytes / 8
 
 
-class _Entrant:
-    """A candidate in the race: its lane while the runner lives, its rounds, its failure."""
-
-    def __init__(self, candidate: Candidate) -> None:
-        self.candidate = candidate
-        self.lane: Lane | None = None
-        self.facts: Mapping[str, Any] = {}
-        self.failure: Measurement | None = None
-        self.samples = _LEAST
-        self.slow = False
-        self.rounds_ns: list[float] = []
-
-
 def compete(
-    meter: Meter, candidates: Sequence[Candidate], probe: ProbeResult, *, rounds: int = ROUNDS, budget_s: float = 60.0
+    meter: Meter,
+    candidates: Sequence[Candidate],
+    probe: ProbeResult,
+    *,
+    rounds: int = ROUNDS,
+    budget_s: float = 60.0,
+    stay: Collection[Candidate] | None = None,
 ) -> Contest:
     """Check every candidate again, then time all of them interleaved; one that fails leaves, the others go on.
 
-    Ends early, with at least LEAST_SAMPLES rounds, when `budget_s` of rounds is spent. Raises KilnError when the runner
-    does not start any more.
+    With `stay` it is a race: those that are surely beaten leave, except `stay`, and up to MOST_ROUNDS are held while
+    rivals are close. Ends early, with at least LEAST_SAMPLES rounds (in a race that is open, DECISIVE), when `budget_s`
+    of rounds is spent. Raises KilnError when the runner does not start any more.
     """
-    return _Race(meter, candidates, probe).run(rounds, budget_s)
+    return _Race(meter, candidates, probe, stay).run(rounds, budget_s)
 
 
 class _Race:
-    def __init__(self, meter: Meter, candidates: Sequence[Candidate], probe: ProbeResult) -> None:
+    def __init__(
+        self, meter: Meter, candidates: Sequence[Candidate], probe: ProbeResult, stay: Collection[Candidate] | None
+    ) -> None:
         self._meter = meter
         self._probe = probe
-        self._entrants = [_Entrant(candidate) for candidate in candidates]
+        self._stay = stay
+        self._entrants = [Entrant(candidate) for candidate in candidates]
         compute = candidates[0].workload.dtypes.compute if candidates else "fp32"
         madd = probe.madd.get(compute, probe.madd["fp32"])
         self._madd = next(name for name, rate in probe.madd.items() if rate is madd)
@@ -91,11 +83,12 @@ class _Race:
             self._kernels["copy"] = probe.copy.kernel
         self._anchors_ns: dict[str, list[float]] = {name: [] for name in self._kernels}
         self._bed = ProbeBed(meter.bench.supervisor)
+        self._counts_energy = True  # until a reading says otherwise
         self._generation = -1  # of the runner that the lanes are bound on
 
     @property
-    def _racing(self) -> list[_Entrant]:
-        return [entrant for entrant in self._entrants if entrant.failure is None]
+    def _racing(self) -> list[Entrant]:
+        return [entrant for entrant in self._entrants if entrant.failure is None and not entrant.out]
 
     def run(self, rounds: int, budget_s: float) -> Contest:
         """Hold the rounds. What one failure interrupts is held again without it."""
@@ -103,19 +96,39 @@ class _Race:
         self._meter.bench.store.turn()
         spent_s, done = 0.0, 0  # on rounds alone: on a CPU, compiling and checking can take longer than all of them
         try:
-            while done < rounds and self._racing:
-                if done >= timing.LEAST_SAMPLES and spent_s > budget_s:
+            while self._racing and (done < rounds or (done < MOST_ROUNDS and self._open())):
+                least = racing.DECISIVE if self._open() else timing.LEAST_SAMPLES
+                if done >= least and spent_s > budget_s:
                     break
                 if not self._line_up():
                     continue
                 start = time.monotonic()
-                done += self._round(done)
+                if self._round(done):
+                    done += 1
+                    self._send_away()
                 spent_s += time.monotonic() - start
         finally:
             self._clear()
-        contestants = tuple(Contestant(entrant.candidate, self._outcome(entrant)) for entrant in self._entrants)
+        contestants = tuple(entrant.outcome for entrant in self._entrants)
         anchors_ns = {name: tuple(times) for name, times in self._anchors_ns.items()}
         return Contest(contestants, anchors_ns, self._rates(), done)
+
+    def _heats(self) -> Iterator[dict[Entrant, list[float]]]:
+        """The rounds of rivals that are still in the race; none where it is no race."""
+        heats: dict[Any, dict[Entrant, list[float]]] = {}
+        for entrant in self._racing if self._stay is not None else ():
+            heats.setdefault(entrant.rivals, {})[entrant] = entrant.rounds_ns
+        yield from heats.values()
+
+    def _send_away(self) -> None:
+        for heat in self._heats():
+            for entrant in racing.leavers(heat, [one for one in heat if one.candidate in (self._stay or ())]):
+                entrant.out = True
+
+    def _open(self) -> bool:
+        """Whether more rounds may change who is the fastest of its heat; the driver's own work-group is a baseline."""
+        heats = [[rounds for one, rounds in heat.items() if not one.candidate.driver_local] for heat in self._heats()]
+        return any(racing.still_open(heat) for heat in heats if all(heat))
 
     def _line_up(self) -> bool:
         """Have every entrant built, checked (once) and bound on the present runner. False if one fell out.
@@ -142,7 +155,7 @@ class _Race:
                 return False
         return True
 
-    def _check(self, entrant: _Entrant) -> None:
+    def _check(self, entrant: Entrant) -> None:
         build = self._meter.build(entrant.candidate)
         if isinstance(build, Measurement):
             entrant.failure = build
@@ -153,7 +166,7 @@ class _Race:
             return
         entrant.facts = {**built_facts(build), "errors": errors}
 
-    def _bind(self, entrant: _Entrant) -> None:
+    def _bind(self, entrant: Entrant) -> None:
         build = self._meter.build(entrant.candidate)  # free where it was checked on this runner
         if isinstance(build, Measurement):
             entrant.failure = build
@@ -162,33 +175,37 @@ class _Race:
         run = self._meter.run(entrant.lane, warmup=0, samples=1)
         entrant.slow = min(run.wall_ns) > _SLOW_NS
         if not entrant.slow:
-            run = self._meter.run(entrant.lane, warmup=0, samples=_LEAST)
-        least = 1 if entrant.slow else _LEAST
+            run = self._meter.run(entrant.lane, warmup=0, samples=LEAST)
+        least = 1 if entrant.slow else LEAST
         entrant.samples = max(least, min(_MOST, round(_ROUND_NS / max(1, min(run.wall_ns)))))
         conditions = {**self._meter.conditions(entrant.lane), "interleaved_samples": entrant.samples}
         entrant.facts = {**entrant.facts, "conditions": conditions}
 
     def _round(self, number: int) -> bool:
         """One complete round, or False and an entrant (or an anchor) less."""
-        racing = self._racing
-        turn = number % len(racing)
-        times: list[tuple[_Entrant, float]] = []
-        for entrant in (*racing[turn:], *racing[:turn]):
+        entrants = self._racing
+        turn = number % len(entrants)
+        times: list[tuple[Entrant, Run, float | None]] = []
+        for entrant in (*entrants[turn:], *entrants[:turn]):
             assert entrant.lane is not None
+            warmup = 0 if entrant.slow else 1
             try:
-                run = self._meter.run(entrant.lane, warmup=0 if entrant.slow else 1, samples=entrant.samples)
+                before_j = self._energy_j()
+                run = self._meter.run(entrant.lane, warmup=warmup, samples=entrant.samples)
+                after_j = self._energy_j()
             except (Refused, RunnerLost) as failure:
                 self._out(entrant, failure)
                 return False
             if why := timing.invalid(run.samples_ns):
                 entrant.failure = Measurement.failed(Verdict.INVALID_TIMING, why, **entrant.facts)
                 return False
-            times.append((entrant, float(np.median(timing.durations(run.samples_ns)))))
+            used_j = None if before_j is None or after_j is None else (after_j - before_j) / (warmup + entrant.samples)
+            times.append((entrant, run, used_j))
         anchors = self._anchors()
         if anchors is None:
             return False
-        for entrant, median_ns in times:
-            entrant.rounds_ns.append(median_ns)
+        for entrant, run, used_j in times:
+            entrant.ran(run, used_j)
         for name, anchor_ns in anchors.items():
             self._anchors_ns[name].append(anchor_ns)
         return True
@@ -212,14 +229,16 @@ class _Race:
         del self._kernels[name]
         self._anchors_ns[name] = []
 
-    def _out(self, entrant: _Entrant, failure: Refused | RunnerLost) -> None:
+    def _out(self, entrant: Entrant, failure: Refused | RunnerLost) -> None:
         entrant.failure = replace(self._meter.failed(failure), **entrant.facts)
 
-    def _outcome(self, entrant: _Entrant) -> Measurement:
-        if entrant.failure is not None:
-            return entrant.failure
-        times = entrant.rounds_ns
-        return Measurement(Verdict.OK, stats=timing.stats(times), samples_ns=tuple(times), **entrant.facts)
+    def _energy_j(self) -> float | None:
+        """What the device's energy counter shows; asked no more once there is none."""
+        if self._counts_energy:
+            reading = sensor(self._meter.bench.supervisor.sensors().values, "energy_j")
+            self._counts_energy = reading is not None
+            return reading
+        return None
 
     def _rates(self) -> Rates:
         """The probe's rates, those of anchors replaced by what they reached beside the candidates."""

@@ -8,14 +8,13 @@ caches that are only read rotate likewise.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any
 
-from harness import timing
+from harness import pacing, timing
 from harness.answers import Build, Refused, Rotation, Run, RunnerLost
 from harness.binding import Bench, Bound, bind
 from harness.buffers import BufferStore
@@ -23,6 +22,7 @@ from harness.candidate import Candidate
 from harness.case import CaseStore
 from harness.check import check
 from harness.errors import KilnError
+from harness.racing import Rival, sample
 from harness.supervisor import Supervisor
 from kernels.spec import DeviceSheet, Measurement, Verdict
 
@@ -32,12 +32,7 @@ MAX_COPIES = 1024  # binding an argument to more copies costs more than it tells
 # Taken for the last-level cache of a GPU where more is not reported (drivers tell L1 or nothing), and of any device
 # that reports none at all.
 UNTOLD_CACHE_BYTES = 64 << 20
-MAX_SAMPLES = 400
 KEPT_PROGRAMS = 24  # left resident for other sizes: some megabytes each on a CPU
-_FIRST_SAMPLES = 3  # decide whether to abandon
-_ABANDON_AT_ONCE = 3.0  # a first sample this many times above the bound needs no second opinion
-_WARM_UP_NS = 50e6
-_CHUNK_NS = 15e6  # wall time of one request for samples: far above its own cost, short enough to stop in time
 _BUILD_TIMEOUT_S = {"cpu": 30.0, "gpu": 120.0, "other": 120.0}  # phones' compilers: seconds, occasionally minutes
 _RUN_TIMEOUT_S = 30.0
 
@@ -82,23 +77,24 @@ class Meter:
 
     # ------------------------------------------------------------ one candidate
 
-    def measure(self, candidate: Candidate, *, budget_s: float, abort_above_ns: float | None = None) -> Measurement:
+    def measure(self, candidate: Candidate, *, budget_s: float, rival: Rival | None = None) -> Measurement:
         """Build, check and time one candidate. Every failure of it is a verdict.
 
-        `budget_s` bounds the sampling, not the build and the check. Above `abort_above_ns` (the incumbent's median
-        times some patience) a candidate is abandoned after its first samples. Raises KilnError when the runner does
-        not even start.
+        `budget_s` bounds the sampling, not the build and the check. A candidate much slower than the incumbent of
+        `rival` is abandoned after its first samples; one near it is timed until they are told apart, beside the rival's
+        reference: the condition `pace` says how many times slower the device was than when that was measured. Raises
+        KilnError when the runner does not even start.
         """
         self.bench.supervisor.recycle_if_due()
         self.bench.store.turn()
         try:
-            return self._measure(candidate, budget_s, abort_above_ns)
+            return self._measure(candidate, budget_s, rival)
         except (Refused, RunnerLost) as failure:
             return self.failed(failure)
         finally:
             self.release(candidate)
 
-    def _measure(self, candidate: Candidate, budget_s: float, abort_above_ns: float | None) -> Measurement:
+    def _measure(self, candidate: Candidate, budget_s: float, rival: Rival | None) -> Measurement:
         build = self.build(candidate)
         if isinstance(build, Measurement):
             return build
@@ -108,52 +104,30 @@ class Meter:
             return self.recovered(replace(errors, **facts))
         lane = self.place(candidate)
         try:
-            return self._timed(lane, budget_s, abort_above_ns, {**facts, "errors": errors})
+            return self._timed(lane, budget_s, rival, {**facts, "errors": errors})
         finally:
             self.drop(lane)
 
-    def _timed(
-        self, lane: Lane, budget_s: float, abort_above_ns: float | None, facts: Mapping[str, Any]
-    ) -> Measurement:
+    def _timed(self, lane: Lane, budget_s: float, rival: Rival | None, facts: Mapping[str, Any]) -> Measurement:
         before = self.conditions(lane)
-        times, why = self._sample(lane, budget_s, abort_above_ns)
+        with pacing.beside(self, rival, lane) as reference:
+            sampled = sample(
+                lambda count, above_ns: self.run(lane, warmup=0, samples=count, abort_above_ns=above_ns),
+                budget_s,
+                reference,
+            )
+        times, why, pace = sampled.times_ns, sampled.why, sampled.pace
         after_mhz = self.conditions(lane)["clock_mhz"]
-        facts = {**facts, "conditions": {**before, "clock_after_mhz": after_mhz, "drift": timing.drift(times)}}
+        seen = {"clock_after_mhz": after_mhz, "drift": timing.drift(times), "pace": pace}
+        facts = {**facts, "conditions": {**before, **seen}}
         if isinstance(why, Verdict):
             return Measurement.failed(why, "slower than the incumbent", at_least_ns=min(times), **facts)
         if why:
             return Measurement.failed(Verdict.INVALID_TIMING, why, **facts)
         if timing.throttled(times, before["clock_mhz"], after_mhz):
             log = f"the clock fell from {before['clock_mhz']:.0f} to {after_mhz:.0f} MHz while it was timed"
-            return Measurement.failed(Verdict.THROTTLED, log, samples_ns=tuple(times), **facts)
-        return Measurement(Verdict.OK, stats=timing.stats(times), samples_ns=tuple(times), **facts)
-
-    def _sample(
-        self, lane: Lane, budget_s: float, abort_above_ns: float | None
-    ) -> tuple[list[float], Verdict | str | None]:
-        """Device times, and why they do not count: ABANDONED, the reason they are invalid, or None."""
-        end = time.monotonic() + budget_s
-        at_once = None if abort_above_ns is None else int(_ABANDON_AT_ONCE * abort_above_ns)
-        run = self.run(lane, warmup=0, samples=_FIRST_SAMPLES, abort_above_ns=at_once)
-        if why := timing.invalid(run.samples_ns):
-            return [], why
-        times = list(timing.durations(run.samples_ns))
-        if abort_above_ns is not None and min(times) > abort_above_ns:
-            return times, Verdict.ABANDONED
-        if sum(run.wall_ns) < _WARM_UP_NS:
-            times = []  # these were the warm-up; of a slow candidate they are samples too, the check having warmed it
-        while len(times) < MAX_SAMPLES and not timing.enough(times):
-            # One launch that takes longer than the budget, a long prefill's, averages over its own noise.
-            least = timing.LEAST_SAMPLES if sum(run.wall_ns) < budget_s * 1e9 else _FIRST_SAMPLES
-            if time.monotonic() >= end and len(times) >= least:
-                break
-            # At least four a request; never so many that the budget is overrun by more than one request.
-            count = max(4, min(64, round(_CHUNK_NS / max(1, *run.wall_ns))))
-            run = self.run(lane, warmup=0, samples=count)
-            if why := timing.invalid(run.samples_ns):
-                return times, why
-            times += timing.durations(run.samples_ns)
-        return times, None
+            return Measurement.failed(Verdict.THROTTLED, log, samples_ns=times, **facts)
+        return Measurement(Verdict.OK, stats=timing.stats(times), samples_ns=times, **facts)
 
     def wall_check(self, candidate: Candidate, event_ns: float, samples: int = 50) -> WallCheck | Measurement:
         """Time a batch on a queue without profiling, which some drivers run differently, against `event_ns`.

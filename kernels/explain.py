@@ -27,7 +27,21 @@ def explain(
         *(f"  {number}. {note}" for number, note in enumerate(chosen.notes, 1)),
         f"level {chosen.level}: {WORDS[chosen.level]}",
         *_entry_lines(chosen, workload.dims),
+        *_program_lines(configs, family, chosen.entry),
     ]
+
+
+def _program_lines(configs: Sequence[TunedConfig], family: Family, entry: Entry) -> Iterator[str]:
+    """What it costs that few programs serve many sizes, where that was asked for."""
+    for config in configs:
+        section = config.kernels.get(family.name)
+        if section and section.programs and entry in section.entries and entry.stats:
+            few = section.programs
+            here = "the fastest here" if not entry.stats.regret else f"{100 * entry.stats.regret:.1f} % behind here"
+            yield (
+                f"  {here}: {few.count} programs serve all sizes (at most {few.most} were asked for), at worst "
+                f"{100 * few.worst_regret:.1f} % and on average {100 * few.mean_regret:.1f} % behind the fastest"
+            )
 
 
 def _entry_lines(chosen: Selection, dims: Dims) -> Iterator[str]:

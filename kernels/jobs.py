@@ -39,6 +39,7 @@ class Ask:
     m: tuple[int, ...]  # rows (tokens) per pass of the decoder
     context: int  # positions that are cached when a token is decoded
     overlap: tuple[int, ...] = ()  # row counts at which GEMV and GEMM compete, () = one of them is not asked for
+    lengths: tuple[int, ...] = ()  # other cached lengths at which attention of one token is tuned, for its edges
 
     def dtypes(self, weights: str | None = None) -> DTypes:
         """The policy of a workload without a cache."""
@@ -55,7 +56,7 @@ class Job:
 
     workload: Workload
     count: int
-    phase: str  # "decode", "prefill 128", "tower image", "overlap": passes that are weighed alike
+    phase: str  # "decode", "prefill 128", "tower image", "overlap", "lengths": passes that are weighed alike
 
 
 Found = tuple[list[Job], list[str]]  # jobs, and notes on what was left out or changed

@@ -19,12 +19,14 @@ __all__ = ["Plan", "Planned", "load_model", "model_names", "plan"]
 FORMATS = ("int4/g128", "e0m4/g128")
 ROWS = (1, 128, 1024)  # tokens per pass: decoding, a short prompt, a long one
 CONTEXT = 1024  # positions cached when a token is decoded
+LENGTHS = (256, 4096)  # at which it is tuned as well: the best number of key ranges follows the length
 OVERLAP = (4, 16)  # rows at which GEMV and GEMM are both tuned, so that their crossover can be measured
 MATMULS = frozenset({"gemv_decode", "gemm_prefill"})
 # Operations per byte at which a device turns from waiting for memory to computing, for weighing alone: the geometric
 # mean of the CPU runtimes' 7 and an Adreno 750's 73 in half precision.
 BALANCE = 23.0
-_OVERLAP_WEIGHT = 0.25  # of a phase's: the overlap is no part of a model's time, and few rows decide its edge
+_EXTRA_WEIGHT = 0.25  # of a phase's: these are no part of a model's time, and few sizes decide an edge
+_EXTRA = ("overlap", "lengths")
 
 _ACTS = ("fp16", "fp32")
 _CACHES = ("fp16", "int8", "int4")
@@ -89,6 +91,7 @@ def plan(
         tuple(dict.fromkeys(m)),
         context,
         OVERLAP if set(wanted) >= MATMULS else (),
+        tuple(length for length in LENGTHS if length != context),
     )
     weighed: list[_Weighed] = []
     notes: list[str] = []
@@ -122,7 +125,7 @@ def _weigh(jobs: Sequence[Job]) -> list[_Weighed]:
     total: dict[str, float] = {}
     for job, time in zip(jobs, times, strict=True):
         total[job.phase] = total.get(job.phase, 0.0) + time
-    weight = {phase: _OVERLAP_WEIGHT if phase == "overlap" else 1.0 for phase in total}
+    weight = {phase: _EXTRA_WEIGHT if phase in _EXTRA else 1.0 for phase in total}
     return [
         _Weighed(job, cost.bytes, weight[job.phase] / sum(weight.values()) * time / total[job.phase])
         for job, cost, time in zip(jobs, costs, times, strict=True)

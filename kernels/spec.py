@@ -450,6 +450,11 @@ class Measurement:
         if (self.stats is not None) != (self.verdict is Verdict.OK):
             raise ValueError(f"a median exists if and only if the verdict is ok, not {self.verdict}")
 
+    @property
+    def pace(self) -> float:
+        """How many times slower the device was than the study's pace, as a reference beside it told; else 1."""
+        return float(self.conditions.get("pace") or 1.0)
+
     @staticmethod
     def failed(verdict: Verdict, log: str, **more: Any) -> Measurement:
         """A measurement without a time."""

@@ -17,7 +17,8 @@ from kernels.explain import explain
 from kernels.select import Level, select
 from kernels.space import Space
 from kernels.spec import DTypes, Errors, Tolerance, Workload
-from tuner.export import entry_id, final_record, latest_study, tuned_config, workload_of, workload_record
+from tuner.decisions import final_record, latest_study, workload_of, workload_record
+from tuner.export import entry_id, tuned_config
 from tuner.finals import Finalist
 
 FAMILY = kernels.families()["gemv_decode"]
@@ -38,13 +39,17 @@ def final(
     default = FAMILY.default(job, sheet_from(DESCRIPTION))
     config = {**default, **faster}
     assert Space(FAMILY, job, sheet_from(DESCRIPTION)).reject(config) is None
+    errors = Errors(1e-8, 1e-4, Tolerance(1e-6, 1e-2), ("M=1",))
+
+    def finalist(candidate: Candidate, ns: float) -> Finalist:
+        return Finalist(candidate, tuple(ns + i for i in range(9)), errors, (ns,))
+
     found = [
-        Finalist(Candidate(FAMILY, job, default), tuple(default_ns + i for i in range(9))),
-        Finalist(Candidate(FAMILY, job, default, driver_local=True), tuple(default_ns + 500 + i for i in range(9))),
-        Finalist(Candidate(FAMILY, job, config), tuple(faster_ns + i for i in range(9))),
+        finalist(Candidate(FAMILY, job, default), default_ns),
+        finalist(Candidate(FAMILY, job, default, driver_local=True), default_ns + 500),
+        finalist(Candidate(FAMILY, job, config), faster_ns),
     ]
-    errors = {f.candidate: Errors(1e-8, 1e-4, Tolerance(1e-6, 1e-2), ("M=1",)) for f in found}
-    return {"kind": "final", **final_record(calls, found, errors, FACTS)}
+    return {"kind": "final", **final_record(calls, found, FACTS)}
 
 
 STUDY = {

@@ -22,6 +22,7 @@ from harness.measure import (
 )
 from harness.probe import ProbeResult, Rate
 from harness.probe_kernels import ProbeKernel
+from harness.racing import Rival
 from harness.records import from_json, to_json
 from harness.supervisor import Supervisor
 from kernels.spec import Measurement, Verdict
@@ -115,10 +116,28 @@ def test_failures_of_a_candidate_are_verdicts(
 
 
 def test_a_slower_candidate_is_abandoned_with_a_lower_bound(meter: Meter) -> None:
-    found = meter.measure(candidate(), budget_s=0.1, abort_above_ns=1)
+    quick = meter.measure(candidate(64), budget_s=0.05)
+    assert quick.stats is not None
+    rival = Rival(candidate(64), quick.stats.median_ns, quick.stats.median_ns)
+    found = meter.measure(candidate(1 << 22), budget_s=0.1, rival=rival)
     assert found.verdict is Verdict.ABANDONED
     assert found.at_least_ns is not None
     assert found.at_least_ns > 1
+    assert found.stats is None
+
+
+def test_a_candidate_is_judged_at_the_pace_of_the_reference(meter: Meter) -> None:
+    """A device twenty times as slow as before: the candidate, the reference itself, is not to blame."""
+    rival = candidate(1 << 16, WG=16)
+    known = meter.measure(rival, budget_s=0.2)
+    assert known.stats is not None
+    assert known.pace == 1.0
+    claimed_ns = known.stats.median_ns / 20
+    found = meter.measure(rival, budget_s=0.05, rival=Rival(rival, claimed_ns, claimed_ns))
+    assert found.verdict is Verdict.OK, found.log
+    assert 5 < found.pace == found.conditions["pace"] < 80
+    broken = candidate(1 << 16, BUG=toy.NO_BUILD)  # a reference that does not run any more says nothing
+    assert meter.measure(rival, budget_s=0.05, rival=Rival(broken, 1e9, 1e9)).pace == 1.0
 
 
 @pytest.mark.parametrize(("fault", "verdict"), [("exit", Verdict.CRASHED), ("segfault", Verdict.CRASHED)])

@@ -6,7 +6,7 @@ import pytest
 
 import kernels
 from kernels.models import parse_model
-from kernels.plan import MATMULS, OVERLAP, Plan, load_model, model_names
+from kernels.plan import CONTEXT, LENGTHS, MATMULS, OVERLAP, Plan, load_model, model_names
 from kernels.plan import plan as plan_all
 
 MODELS = (
@@ -161,12 +161,21 @@ def test_passes_weigh_alike_and_the_overlap_less():
     planned = plan_all("gemma-2b", formats=["int4/g128"])
     share: dict[str, float] = {}
     for item in planned:
-        m = item.workload.dims["M"]
-        share[str(m) if m in (1, 128, 1024) else "overlap"] = (
-            share.get(str(m) if m in (1, 128, 1024) else "overlap", 0) + item.share
-        )
+        m, length = item.workload.dims["M"], item.workload.dims.get("T")
+        name = str(m) if m in (1, 128, 1024) else "overlap"
+        if (item.workload.family, m) == ("flash_attention", 1) and length != CONTEXT:
+            name = "lengths"
+        share[name] = share.get(name, 0) + item.share
     assert share["1"] == pytest.approx(share["128"]) == pytest.approx(share["1024"])
-    assert share["overlap"] == pytest.approx(share["1"] / 4)
+    assert share["overlap"] == pytest.approx(share["lengths"]) == pytest.approx(share["1"] / 4)
+
+
+def test_attention_of_one_token_is_tuned_at_lengths_that_its_edges_can_lie_between():
+    tokens = [i for i in plan_all("gemma-2b", families=["flash_attention"]) if i.workload.dims["M"] == 1]
+    assert {i.workload.dims["T"]: i.count for i in tokens} == {CONTEXT: 18, **dict.fromkeys(LENGTHS, 1)}
+    assert all(i.workload.dims["S"] == i.workload.dims["T"] for i in tokens)
+    same = plan_all("gemma-2b", families=["flash_attention"], m=(1,), context=LENGTHS[0])
+    assert sorted(i.workload.dims["T"] for i in same) == sorted(LENGTHS)
 
 
 def test_gemv_and_gemm_meet_on_the_heaviest_matrix_where_both_are_asked_for():

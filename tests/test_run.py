@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,21 @@ def test_from_request_to_document_and_again(request_on: Request) -> None:
     assert again[: len(first)] == first
     assert len(again) == len(set(again))  # nothing is repeated
     assert any("finished trials there are not repeated" in line for line in said)
+
+
+def test_one_program_can_be_made_to_serve_all_sizes(request_on: Request) -> None:
+    """The default is among the candidates, so there is always one that does; what it costs is measured."""
+    said: list[str] = []
+    decided = tune(replace(request_on, max_programs=1), said.append)
+    assert request_on.out is not None
+    section = tuned.load(request_on.out).kernels["gemv_decode"]
+    served = [entry for entry in section.entries if entry.bucket]
+    assert len({(entry.source_sha256, entry.build_options) for entry in served}) == 1
+    assert section.programs is not None
+    assert (section.programs.most, section.programs.count) == (1, 1)
+    assert section.programs.worst_regret == max(decision.regret or 0 for decision in decided)
+    assert all(decision.regret is not None for decision in decided)
+    assert len({tuple(entry.layout.items()) for entry in section.entries}) == 1
 
 
 def test_an_entry_is_held_to_the_limits_of_all_shapes_it_was_checked_on(

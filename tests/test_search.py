@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from fakes import FAMILY, SHEET, WORKLOAD, fake_ns, ok
@@ -104,3 +105,17 @@ def test_first_tries_begin_with_the_default_then_the_neighbours() -> None:
     assert tries[1:4] == [near[0].config, far[0].config, near[1].config]
     assert {"variant": "wide", "WG": 64, "VEC": 2} in tries  # a variant's own default
     assert len({config_key(c) for c in tries}) == len(tries)
+
+
+def test_times_count_at_the_studys_pace() -> None:
+    """The same kernel in a slow spell is no slower kernel: nothing is preferred for when it was measured."""
+    spells = iter([1.0, 2.0, 0.5] * 100)
+
+    def measure(config: Config, best_ns: float | None) -> Measurement:
+        pace = next(spells)
+        return replace(ok(fake_ns(config) * pace), conditions={"pace": pace})
+
+    outcome = search(SPACE, measure, stop=FOREVER)
+    assert [t.cost_ns for t in outcome.ok] == sorted(fake_ns(t.config) for t in outcome.trials)
+    abandoned = replace(Measurement.failed(Verdict.ABANDONED, ""), at_least_ns=4000.0, conditions={"pace": 2.0})
+    assert math.isinf(Trial({}, abandoned).cost_ns)

@@ -4,7 +4,7 @@ import pytest
 from test_export import DESCRIPTION, final, workload
 
 from harness.devices import sheet_from
-from tuner.export import decisions
+from tuner.decisions import decisions
 from tuner.progress import Progress
 from tuner.summary import rows, summary
 
@@ -15,7 +15,7 @@ FINALS = [
 ]
 for record in FINALS:  # as long as the longest name in a real plan
     record["workload"]["label"] = "mobilevlm-3b gate/up, something"
-DECIDED, _ = decisions(FINALS, sheet_from(DESCRIPTION))
+DECIDED = decisions(FINALS, sheet_from(DESCRIPTION))
 
 
 def test_the_table_fits_a_terminal_and_says_what_sets_the_winner_apart() -> None:
@@ -33,7 +33,7 @@ def test_the_table_fits_a_terminal_and_says_what_sets_the_winner_apart() -> None
 def test_a_driver_local_winner_is_named() -> None:
     record = final(workload(16384, 2048), 36, 500_000.0, {"BLOCKS": 8}, 600_000.0)
     record["finalists"][1]["samples_ns"] = [300_000 + i for i in range(9)]
-    decided, _ = decisions([record], sheet_from(DESCRIPTION))
+    decided = decisions([record], sheet_from(DESCRIPTION))
     assert summary(decided).endswith("local=driver")
 
 

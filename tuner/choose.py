@@ -12,6 +12,7 @@ from kernels.spec import Config, Dims, Family, Workload
 from tuner.search import Trial
 
 Box = Mapping[str, tuple[int, int | None]]  # inclusive interval per dim, None = unbounded
+Edges = Mapping[tuple[int, int], tuple[str, int]]  # (small point, large point) → a dim, and the first one's last size
 
 
 @dataclass(frozen=True)
@@ -78,17 +79,20 @@ def _default_ns(item: Searched) -> float:
 
 
 def boxes(
-    points: Sequence[Dims], bounds: Box, borders: Mapping[str, Sequence[int]] = MappingProxyType({})
+    points: Sequence[Dims],
+    bounds: Box,
+    borders: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    edges: Edges = MappingProxyType({}),
 ) -> list[dict[str, tuple[int, int | None]]]:
     """Cut the whole range of sizes into one box per measured point, without overlaps or gaps.
 
     Guillotine cuts: the dim whose neighbouring values lie farthest apart (as a ratio) is cut, after the first of its
-    `borders` that lies between them, else at their geometric mean, and each side is cut again. Raises ValueError where
-    two points are the same.
+    `borders` that lies between them, else where `edges` has measured that one point gives way to the other, else at
+    their geometric mean, and each side is cut again. Raises ValueError where two points are the same.
     """
     dims = tuple(points[0])
     whole = {dim: bounds.get(dim, (1, None)) for dim in dims}
-    return _cut(list(range(len(points))), points, whole, borders)
+    return _cut(list(range(len(points))), points, whole, borders, edges)
 
 
 def _cut(
@@ -96,6 +100,7 @@ def _cut(
     points: Sequence[Dims],
     box: dict[str, tuple[int, int | None]],
     borders: Mapping[str, Sequence[int]],
+    edges: Edges,
 ) -> list[dict[str, tuple[int, int | None]]]:
     found: list[dict[str, tuple[int, int | None]]] = [{} for _ in points]
     if len(members) == 1:
@@ -109,13 +114,18 @@ def _cut(
         raise ValueError(f"two entries for one size: {dict(points[members[0]])}")
     _, dim, low, high = max(gaps, key=lambda gap: (gap[0], gap[1]))
     mean = max(low, min(math.isqrt(low * high), high - 1))
-    edge = next((border for border in borders.get(dim, ()) if low <= border < high), mean)
+    measured = [
+        edge
+        for (one, other), (along, edge) in edges.items()
+        if along == dim and {one, other} <= set(members) and (points[one][dim], points[other][dim]) == (low, high)
+    ]
+    edge = next((edge for edge in (*borders.get(dim, ()), *measured) if low <= edge < high), mean)
     first, last = box[dim]
     for side, part in (
         ([i for i in members if points[i][dim] <= edge], {**box, dim: (first, edge)}),
         ([i for i in members if points[i][dim] > edge], {**box, dim: (edge + 1, last)}),
     ):
-        for index, cut in zip(range(len(points)), _cut(side, points, part, borders), strict=True):
+        for index, cut in zip(range(len(points)), _cut(side, points, part, borders, edges), strict=True):
             if cut:
                 found[index] = cut
     return found

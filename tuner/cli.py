@@ -1,5 +1,6 @@
 """The command line: `python -m tuner [options]` tunes, `python -m tuner explain FILE …` tells what an engine would get,
-`python -m tuner replay SPACE.npz …` tries the search on recorded spaces.
+`python -m tuner replay SPACE.npz …` tries the search on recorded spaces, `python -m tuner pareto FILE` shows what may
+be traded for what.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 device not there, 130 interrupted with everything finished kept.
 """
@@ -21,9 +22,9 @@ from kernels.explain import explain
 from kernels.identity import identify
 from kernels.jobs import dtype_policy
 from kernels.spec import Family, WeightFormat, Workload
-from tuner import replay
+from tuner import pareto, replay
 from tuner.request import add_arguments, from_arguments
-from tuner.run import tune
+from tuner.run import journal_path, out_path, tune
 from tuner.summary import rows, summary
 
 LARGEST = 2**31 - 1  # kernels take sizes as 32-bit integers
@@ -32,7 +33,7 @@ LARGEST = 2**31 - 1  # kernels take sizes as 32-bit integers
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. Errors are one sentence on stderr."""
     words = list(sys.argv[1:] if argv is None else argv)
-    verbs = {"explain": _explain, "replay": replay.main}
+    verbs = {"explain": _explain, "replay": replay.main, "pareto": pareto.main}
     verb = verbs[words.pop(0)] if words and words[0] in verbs else _tune
     return ended(
         lambda: verb(words),
@@ -44,14 +45,22 @@ def _tune(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tuner",
         description="Find the fastest right configuration of every kernel a model needs on one device.",
-        epilog="python -m tuner explain --help and replay --help tell about the other verbs.",
+        epilog="python -m tuner explain --help, replay --help and pareto --help tell about the other verbs.",
     )
     add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the final table as JSON on stdout")
     args = parser.parse_args(words)
     request = from_arguments(args)
     decided = tune(request, _to_stderr if args.json else say)
-    say(json_text(rows(decided)) if args.json else summary(decided))
+    if not request.objectives:
+        say(json_text(rows(decided)) if args.json else summary(decided))
+        return
+    journal = journal_path(out_path(request, resolve(request.device)))
+    fronts = pareto.of_journal(journal, request.objectives)
+    if args.json:
+        say(json_text({"table": rows(decided), "pareto": [front.as_json() for front in fronts]}))
+    else:
+        say(f"{summary(decided)}\n\n{pareto.text(fronts, request.objectives)}")
 
 
 def _to_stderr(text: str) -> None:

@@ -1,114 +1,81 @@
-"""Where one family gives way to another: the winners of GEMV and GEMM, interleaved, at row counts that both serve."""
+"""Where one kernel gives way to another along a size: both interleaved, at sizes that both serve.
+
+GEMV and GEMM meet along the rows (`tuner.matmul`), kernels of one family along the dim in which its buckets lie side by
+side (`tuner.edges`).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import kernels
 from harness.candidate import Candidate
 from harness.contest import compete
 from harness.measure import Meter
 from harness.probe import ProbeResult
 from harness.timing import LEAST_SAMPLES, paired_ratio
-from kernels.jobs import GEMV_ROWS
 from kernels.space import Space
-from kernels.spec import DeviceSheet, Verdict, Workload
-from kernels.tuned import Route
+from kernels.spec import DeviceSheet, Verdict
 
-FEW, MANY = "gemv_decode", "gemm_prefill"
-ROWS = (2, 4, 8, 16)
-_BUDGET_S = 2.0  # of rounds, per row count
-NOTE = "crossover"  # the journal's notes about it
+Samples = Mapping[str, Sequence[float]]  # per side: the rounds of its fastest, paired
+_BUDGET_S = 2.0  # of rounds, per size
 
 
-@dataclass(frozen=True)
-class Rivals:
-    """Winners of both families for one matrix and format, at whatever row counts they were tuned."""
-
-    few: tuple[Candidate, ...]
-    many: tuple[Candidate, ...]
-
-    @property
-    def workload(self) -> Workload:
-        """The matrix and format."""
-        return self.few[0].workload
-
-
-def rivals(winners: Sequence[Candidate]) -> list[Rivals]:
-    """Who competes: winners of plain products (no epilogue) of one matrix that both families were tuned for."""
-    groups: dict[tuple[str | None, str, int, int], dict[str, list[Candidate]]] = {}
-    for winner in winners:
-        workload = winner.workload
-        if workload.family in (FEW, MANY) and not workload.options:
-            key = (workload.weights, str(workload.dtypes), workload.dims["N"], workload.dims["K"])
-            groups.setdefault(key, {FEW: [], MANY: []})[workload.family].append(winner)
-    return [Rivals(tuple(g[FEW]), tuple(g[MANY])) for g in groups.values() if g[FEW] and g[MANY]]
-
-
-def race(meter: Meter, found: Rivals, probe: ProbeResult, sheet: DeviceSheet) -> Iterator[dict[str, Any]]:
-    """One record per row count: the rounds of the fastest of each family, paired. Rows that a family fails at are
-    left out."""
-    for rows in ROWS:
-        candidates = [moved for one in (*found.few, *found.many) if (moved := _at(one, rows, sheet))]
-        contest = compete(meter, list(dict.fromkeys(candidates)), probe, rounds=LEAST_SAMPLES, budget_s=_BUDGET_S)
-        best: dict[str, tuple[float, ...]] = {}
-        for contestant in contest.contestants:
-            family, measured = contestant.candidate.family.name, contestant.measurement
-            if measured.verdict is Verdict.OK and measured.stats:
-                held = best.get(family)
-                if held is None or measured.stats.median_ns < sorted(held)[len(held) // 2]:
-                    best[family] = measured.samples_ns
-        if set(best) == {FEW, MANY}:
-            workload = found.workload
-            yield {
-                "weights": workload.weights,
-                "N": workload.dims["N"],
-                "K": workload.dims["K"],
-                "rows": rows,
-                "samples_ns": {name: [round(ns) for ns in samples] for name, samples in best.items()},
-            }
+def meet(
+    meter: Meter,
+    sides: Mapping[str, Sequence[Candidate]],
+    sizes: Mapping[str, int],
+    probe: ProbeResult,
+    sheet: DeviceSheet,
+) -> dict[str, list[int]] | None:
+    """The rounds, ns, of the fastest of each side at other sizes; None where a side has nothing that runs there."""
+    moved = {name: [one for c in side if (one := at(c, sizes, sheet))] for name, side in sides.items()}
+    if not all(moved.values()):
+        return None
+    everyone = list(dict.fromkeys(candidate for side in moved.values() for candidate in side))
+    contest = compete(meter, everyone, probe, rounds=LEAST_SAMPLES, budget_s=_BUDGET_S)
+    ok = {c.candidate: c.measurement for c in contest.contestants if c.measurement.verdict is Verdict.OK}
+    best: dict[str, list[int]] = {}
+    for name, side in moved.items():
+        times = {c: found.median_ns for c in side if c in ok and (found := ok[c].stats)}
+        if not times:
+            return None
+        best[name] = [round(ns) for ns in ok[min(times, key=times.__getitem__)].samples_ns]
+    return best
 
 
-def _at(candidate: Candidate, rows: int, sheet: DeviceSheet) -> Candidate | None:
-    """The same configuration at another row count, or None where it is not legal there."""
-    workload = candidate.workload.with_dims(M=rows)
+def at(candidate: Candidate, sizes: Mapping[str, int], sheet: DeviceSheet) -> Candidate | None:
+    """The same configuration at other sizes, or None where it is not legal there."""
+    workload = candidate.workload.with_dims(**sizes)
     if Space(candidate.family, workload, sheet).illegal(candidate.config):
         return None
     return replace(candidate, workload=workload)
 
 
-def routes(notes: Sequence[Mapping[str, Any]], present: Sequence[str]) -> tuple[Route, ...]:
-    """Which family serves how many rows: measured edges per weight format, and for the rest what the contracts say."""
-    families = kernels.families()
-    if not {FEW, MANY} <= set(present):
-        return tuple(Route(name, None, dict(families[name].bounds)) for name in (FEW, MANY) if name in present)
-    most = families[MANY].bounds["M"][1]
-    found: list[Route] = []
-    by_format: dict[str, list[Mapping[str, Any]]] = {}
-    for note in notes:
-        by_format.setdefault(note["weights"], []).append(note)
-    for weights, measured in by_format.items():
-        edge = last_row_of_gemv(measured)
-        found += [Route(FEW, weights, {"M": (1, edge)}), Route(MANY, weights, {"M": (edge + 1, most)})]
-    return tuple(found) or (Route(FEW, None, {"M": (1, GEMV_ROWS)}), Route(MANY, None, {"M": (GEMV_ROWS + 1, most)}))
+def faster(samples: Samples) -> str:
+    """The side that is faster by the median over the rounds."""
+    (one, ones), (other, others) = samples.items()
+    return other if paired_ratio(ones, others).ratio < 1 else one
 
 
-def last_row_of_gemv(measured: Sequence[Mapping[str, Any]]) -> int:
-    """The largest row count for which GEMV is kept: GEMM takes over where it wins from there on.
+def last_of(side: str, won: Mapping[int, str]) -> int:
+    """The largest size for which `side`, which serves the smallest, is kept: beyond it the other wins all the way.
 
-    Between a count that GEMV won and the next tried, which GEMM won, the edge is their geometric mean.
+    `won` says who is faster at each size that was tried. Between a size that `side` won and the next one tried, which
+    the other won, the edge is their geometric mean. The other must have won the largest; raises ValueError otherwise.
     """
-    won = [(1, FEW), *sorted((int(note["rows"]), _winner(note)) for note in measured)]
-    kept = max(place for place, (_, winner) in enumerate(won) if winner == FEW)
-    last = won[kept][0]
-    if kept == len(won) - 1:
-        return GEMV_ROWS
-    return min(max(last, math.isqrt(last * won[kept + 1][0])), won[kept + 1][0] - 1)
+    sizes = sorted(won)
+    if won[sizes[-1]] == side:
+        raise ValueError(f"{side} won every size up to {sizes[-1]}")
+    kept = max((place for place, size in enumerate(sizes) if won[size] == side), default=-1)
+    if kept < 0:
+        raise ValueError(f"{side} won no size")
+    low, high = sizes[kept], sizes[kept + 1]
+    return min(max(low, math.isqrt(low * high)), high - 1)
 
 
-def _winner(note: Mapping[str, Any]) -> str:
-    samples = note["samples_ns"]
-    return MANY if paired_ratio(samples[FEW], samples[MANY]).ratio < 1 else FEW
+def plain(record: Mapping[str, Any]) -> dict[str, list[float]]:
+    """A journal's samples as numbers."""
+    return {name: list(map(float, samples)) for name, samples in record["samples_ns"].items()}

@@ -1,25 +1,20 @@
-"""The tuned config as a function of a journal: no device is needed to write it, and the same journal gives the same.
-
-A study's `final` records hold the paired samples of every finalist; the decision is taken from them here.
-"""
+"""The tuned config as a function of a journal: no device is needed to write it, and the same journal gives the same."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import kernels
-from harness.candidate import Candidate
 from harness.devices import sheet_from
 from harness.errors import KilnError
-from harness.records import errors_of
 from harness.timing import stats
 from kernels.entry import make_entry
 from kernels.identity import identify
 from kernels.select import BORDERS, row_regime
-from kernels.spec import DeviceSheet, DTypes, Errors, Family, Workload
+from kernels.spec import DeviceSheet, Family, Workload
 from kernels.tuned import (
     Bucket,
     DeviceFacts,
@@ -28,116 +23,17 @@ from kernels.tuned import (
     Interval,
     KernelSection,
     Match,
+    Programs,
     ProvenOn,
     TunedConfig,
     Verification,
 )
-from tuner import crossover
-from tuner.choose import GroupKey, boxes, group_key
-from tuner.finals import Final, Finalist, Winner, decide
+from tuner import edges, matmul, programs
+from tuner.choose import boxes
+from tuner.decisions import Decision, Record, latest_study, notes
+from tuner.finals import Finalist
 
-Record = Mapping[str, Any]
 ALTERNATES = 2  # entries kept beside a winner, for devices that reject it
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One workload's finals and what won them."""
-
-    workload: Workload
-    final: Final
-    winner: Winner
-
-
-# ---------------------------------------------------------------- records
-
-
-def workload_record(workload: Workload) -> dict[str, Any]:
-    """A workload as JSON."""
-    return {
-        "family": workload.family,
-        "dims": dict(workload.dims),
-        "dtypes": asdict(workload.dtypes),
-        "weights": workload.weights,
-        "options": dict(workload.options),
-        "label": workload.label,
-    }
-
-
-def workload_of(record: Record) -> Workload:
-    """The workload that `workload_record` wrote."""
-    return Workload(**{**record, "dtypes": DTypes(**record["dtypes"])})
-
-
-def final_record(
-    calls: float, finalists: Sequence[Finalist], errors: Mapping[Candidate, Errors], facts: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The finals of one workload as a journal record; the first finalist is the family's default."""
-    workload = finalists[0].candidate.workload
-    return {
-        "workload": workload_record(workload),
-        "calls": calls,
-        "finalists": [
-            {
-                "config": dict(f.candidate.config),
-                "driver_local": f.candidate.driver_local,
-                "samples_ns": [round(ns) for ns in f.samples_ns],
-                "errors": asdict(errors[f.candidate]),
-            }
-            for f in finalists
-        ],
-        "facts": dict(facts),
-    }
-
-
-def _final_of(record: Record) -> tuple[Final, dict[Candidate, Errors]]:
-    workload = workload_of(record["workload"])
-    family = kernels.families()[workload.family]
-    found, errors = [], {}
-    for item in record["finalists"]:
-        candidate = Candidate(family, workload, item["config"], item["driver_local"])
-        found.append(Finalist(candidate, tuple(map(float, item["samples_ns"]))))
-        errors[candidate] = errors_of(item["errors"])
-    local = next((f for f in found if f.candidate.driver_local), None)
-    return Final(record["calls"], tuple(found), found[0], local, record["facts"]), errors
-
-
-# ---------------------------------------------------------------- the document
-
-
-def latest_study(records: Sequence[Record]) -> tuple[Record, list[Record]]:
-    """The last study of a journal that reached its finals, and its final records. Raises KilnError for none."""
-    found: tuple[Record, list[Record]] | None = None
-    for record in records:
-        if record["kind"] == "study":
-            study, finals = record, []
-        elif record["kind"] == "final":
-            finals.append(record)
-            found = (study, finals)
-    if found is None:
-        raise KilnError("this journal has no finals yet; run python -m tuner with the same --out to finish the study")
-    return found
-
-
-def decisions(finals: Sequence[Record], sheet: DeviceSheet) -> tuple[list[Decision], dict[Candidate, Errors]]:
-    """Who won, per workload in the journal's order, and the errors that every finalist was checked with."""
-    errors: dict[Candidate, Errors] = {}
-    groups: dict[GroupKey, list[tuple[int, Workload, Final]]] = {}
-    for place, record in enumerate(finals):
-        final, found = _final_of(record)
-        errors |= found
-        workload = final.default.candidate.workload
-        key = group_key(final.default.candidate.family, workload)
-        groups.setdefault(key, []).append((place, workload, final))
-    decided: dict[int, Decision] = {}
-    for group in groups.values():
-        try:
-            _, winners = decide([final for _, _, final in group], sheet)
-        except ValueError as error:
-            raise KilnError(str(error)) from error
-        for (place, workload, final), winner in zip(group, winners, strict=True):
-            decided[place] = Decision(workload, final, winner)
-    return [decided[place] for place in sorted(decided)], errors
 
 
 def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
@@ -145,14 +41,17 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
     study, finals = latest_study(records)
     sheet = sheet_from(study["device"])
     device = identify(study["device"], sheet)
-    decided, errors = decisions(finals, sheet)
+    decided = programs.decided(records, sheet)
+    most = study["request"].get("max_programs")
+    measured = edges.edges(notes(records, edges.NOTE), [decision.workload for decision in decided])
     sections = {}
     for name, family in kernels.families().items():
         mine = [decision for decision in decided if decision.workload.family == name]
         if mine:
-            entries = _entries(mine, errors, sheet, device)
-            sections[name] = KernelSection(family.abi, tuple(entries), default=entries[0].id)
-    routes = crossover.routes(_notes(records, crossover.NOTE), tuple(sections))
+            entries = _entries(mine, measured, sheet, device)
+            limited = _programs(mine, most) if most is not None else None
+            sections[name] = KernelSection(family.abi, tuple(entries), default=entries[0].id, programs=limited)
+    routes = matmul.routes(notes(records, matmul.NOTE), tuple(sections))
     return TunedConfig(
         device=device,
         protocol={
@@ -175,17 +74,18 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
     )
 
 
+def _programs(decided: Sequence[Decision], most: int) -> Programs:
+    """How many programs serve a family, and what that costs."""
+    regrets = [decision.regret or 0.0 for decision in decided]
+    count = len({decision.winner.finalist.candidate.program for decision in decided})
+    return Programs(most, count, max(regrets), sum(regrets) / len(regrets))
+
+
 def _wall_gaps(records: Sequence[Record], decided: Sequence[Decision]) -> dict[str, float]:
     """Per entry, by what fraction its share of a batch without profiling exceeded its event time."""
     ids = {decision.workload.key: entry_id(decision.workload) for decision in decided}
-    notes = [note for note in _notes(records, "wall") if note["workload"] in ids]
-    return {ids[note["workload"]]: round(note["gap"], 4) for note in notes}
-
-
-def _notes(records: Sequence[Record], text: str) -> list[Record]:
-    """Notes of one kind since the last study began."""
-    since = max(place for place, record in enumerate(records) if record["kind"] == "study")
-    return [record for record in records[since:] if record["kind"] == "note" and record["text"] == text]
+    gaps = [note for note in notes(records, "wall") if note["workload"] in ids]
+    return {ids[note["workload"]]: round(note["gap"], 4) for note in gaps}
 
 
 def _conditions(all_of: Sequence[Record]) -> dict[str, Any]:
@@ -210,7 +110,7 @@ def _verdicts(records: Sequence[Record], workloads: Collection[str]) -> Counter[
 
 
 def _entries(
-    decided: Sequence[Decision], errors: Mapping[Candidate, Errors], sheet: DeviceSheet, device: DeviceFacts
+    decided: Sequence[Decision], measured: edges.Edges, sheet: DeviceSheet, device: DeviceFacts
 ) -> list[Entry]:
     by_match: dict[str, list[Decision]] = {}
     for decision in decided:
@@ -221,12 +121,14 @@ def _entries(
     for group in by_match.values():
         family = kernels.families()[group[0].workload.family]
         free = [{dim: n for dim, n in d.workload.dims.items() if dim not in family.fixed} for d in group]
-        cuts = boxes(free, _bounds(family, [d.workload for d in group]), BORDERS)
+        place = {d.workload.key: index for index, d in enumerate(group)}
+        inside = {(place[a], place[b]): edge for (a, b), edge in measured.items() if {a, b} <= place.keys()}
+        cuts = boxes(free, _bounds(family, [d.workload for d in group]), BORDERS, inside)
         for decision, bucket in zip(group, cuts, strict=True):
             name = entry_id(decision.workload)
             others = [f for f in decision.winner.ranking if f is not decision.winner.finalist][:ALTERNATES]
-            more = [_entry(decision, f, f"{name}-alt{i}", None, errors, sheet, device) for i, f in enumerate(others, 1)]
-            best = _entry(decision, decision.winner.finalist, name, bucket, errors, sheet, device)
+            more = [_entry(decision, f, f"{name}-alt{i}", None, sheet, device) for i, f in enumerate(others, 1)]
+            best = _entry(decision, decision.winner.finalist, name, bucket, sheet, device)
             entries.append(replace(best, alternates=tuple(entry.id for entry in more)))
             spare += more
     return entries + spare
@@ -260,12 +162,11 @@ def _entry(
     finalist: Finalist,
     name: str,
     bucket: Bucket | None,
-    errors: Mapping[Candidate, Errors],
     sheet: DeviceSheet,
     device: DeviceFacts,
 ) -> Entry:
     candidate, final = finalist.candidate, decision.final
-    found = stats(finalist.samples_ns)
+    found = stats(final.comparable_ns(finalist))
     limit = final.facts["limit"]
     entry = make_entry(
         candidate.family,
@@ -274,7 +175,7 @@ def _entry(
         sheet,
         id=name,
         bucket=bucket,
-        verification=_verification(errors[candidate], candidate, sheet, device),
+        verification=_verification(finalist, sheet, device),
         stats=EntryStats(
             median_ns=found.median_ns,
             interval_ns=found.interval_ns,
@@ -282,6 +183,7 @@ def _entry(
             driver_local_ns=final.driver_local.median_ns if final.driver_local else None,
             percent_of_limit=round(100 * limit["ns"] / found.median_ns, 2),
             limited_by=limit["limited_by"],
+            regret=decision.regret if bucket is not None else None,
         ),
     )
     if not candidate.driver_local:
@@ -289,8 +191,11 @@ def _entry(
     return replace(entry, launches=candidate.schedule.launches, needs=replace(entry.needs, work_group=1))
 
 
-def _verification(errors: Errors, candidate: Candidate, sheet: DeviceSheet, device: DeviceFacts) -> Verification:
+def _verification(finalist: Finalist, sheet: DeviceSheet, device: DeviceFacts) -> Verification:
     """Reported by the metric that came nearer to its limit."""
+    errors, candidate = finalist.errors, finalist.candidate
+    if errors is None:
+        raise KilnError(f"the journal does not say how far {candidate} was from the reference; tune again")
     found = {"nmse": errors.nmse, "max_scaled": errors.max_scaled}
     limits = asdict(errors.limits)
     metric = max(found, key=lambda name: found[name] / limits[name])

@@ -16,6 +16,7 @@ from tuner.sampler import SAMPLERS
 DEFAULT_MODEL = "gemma-2b"
 DEFAULT_WEIGHTS = ("int4/g128", "e0m4/g128")
 DEFAULT_SECONDS = 120.0
+OBJECTIVES = ("time", "dispatch", "programs", "energy")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Request:
     seed: int
     sampler: str
     retry_crashed: bool
+    max_programs: int | None = None  # programs per family; None: whatever is fastest in each bucket
+    objectives: tuple[str, ...] = ()  # for a Pareto table beside the result; none by default
 
     def as_json(self) -> dict[str, object]:
         """What decides the outcome, for the journal and the document's provenance."""
@@ -48,6 +51,8 @@ class Request:
             "seconds": self.seconds,
             "seed": self.seed,
             "sampler": self.sampler,
+            "max_programs": self.max_programs,
+            "objectives": list(self.objectives),
         }
 
 
@@ -70,6 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="F", help="the document (default results/local/<device>.json); replaced if there")
     add("--seed", type=int, default=0, metavar="N", help="of the search's random choices (default %(default)s)")
     add("--sampler", default=SAMPLERS[0], choices=SAMPLERS, help="what asks for configurations (default %(default)s)")
+    add(
+        "--max-programs",
+        type=int,
+        metavar="K",
+        help="serve each family's sizes with K programs, those that are nowhere much slower than the fastest",
+    )
+    add("--objectives", default="", metavar="A,B", help=f"a Pareto table over some of {', '.join(OBJECTIVES)}")
     add("--retry-crashed", action="store_true", help="try again what crashed in an earlier run")
 
 
@@ -94,6 +106,8 @@ def from_arguments(args: argparse.Namespace) -> Request:
         raise UsageError(f"--seconds must be a positive number, not {args.seconds}")
     if args.seed < 0:
         raise UsageError(f"--seed must be at least 0, not {args.seed}")
+    if args.max_programs is not None and args.max_programs < 1:
+        raise UsageError(f"--max-programs must be at least 1, not {args.max_programs}")
     if args.out is not None and (args.out.is_dir() or args.out.suffix != ".json"):
         raise UsageError(f"--out must name a .json file, not {args.out}")
     return Request(
@@ -109,7 +123,17 @@ def from_arguments(args: argparse.Namespace) -> Request:
         seed=args.seed,
         sampler=args.sampler,
         retry_crashed=args.retry_crashed,
+        max_programs=args.max_programs,
+        objectives=objectives(args.objectives),
     )
+
+
+def objectives(text: str) -> tuple[str, ...]:
+    """Names of objectives given as a,b. Raises UsageError naming the choices; time is always one, and the first."""
+    names = _names(text)
+    if unknown := [name for name in names if name not in OBJECTIVES]:
+        raise UsageError(f'unknown objective "{unknown[0]}"; choose from {", ".join(OBJECTIVES)}')
+    return tuple(name for name in OBJECTIVES if name in names or name == "time") if names else ()
 
 
 def _names(text: str) -> tuple[str, ...]:

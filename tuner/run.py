@@ -14,8 +14,12 @@ from harness.measure import Meter
 from harness.supervisor import Supervisor
 from kernels import tuned
 from kernels.plan import Planned, plan
-from tuner.export import Decision, decisions, latest_study, tuned_config
+from tuner import programs
+from tuner.closing import Closing
+from tuner.decisions import Decision
+from tuner.export import tuned_config
 from tuner.request import Request
+from tuner.setting import Setting
 from tuner.study import Study
 
 
@@ -37,14 +41,16 @@ def tune(request: Request, say: Callable[[str], None]) -> list[Decision]:
     with Journal(journal_path(out), retry_crashed=request.retry_crashed) as journal:
         _greet(journal, device, say)
         with Supervisor(device.command) as supervisor:
-            study = Study(request, device, journal, Meter(supervisor, device.sheet), say)
-            study.prepare(supervisor, planned)
-            study.search()
-            study.finals()
-            study.crossover()
-            study.deployment()
+            setting = Setting(request, device, journal, Meter(supervisor, device.sheet), say)
+            study = Study(setting)
+            probed = study.prepare(supervisor, planned)
+            closing = Closing(setting, probed, study.search())
+            closing.finals()
+            closing.programs()
+            closing.crossover()
+            closing.deployment()
         config = tuned_config(journal.records, kiln_version())
-        decided, _ = decisions(latest_study(journal.records)[1], device.sheet)
+        decided = programs.decided(journal.records, device.sheet)
     try:
         tuned.write(out, config)
     except OSError as error:
@@ -74,6 +80,8 @@ def _plan(request: Request, say: Callable[[str], None]) -> list[Planned]:
     except ValueError as error:
         raise KilnError(str(error)) from error
     for note in found.notes:
+        say(f"note: {note}")
+    for note in programs.too_few(request.max_programs, found.items):
         say(f"note: {note}")
     if not len(found):
         raise KilnError(f"{', '.join(request.models)} gives {', '.join(request.kernels)} nothing to do")

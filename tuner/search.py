@@ -31,8 +31,9 @@ class Trial:
 
     @property
     def cost_ns(self) -> float:
-        """Median device time, infinity where the verdict is not ok."""
-        return self.measurement.stats.median_ns if self.measurement.stats else math.inf
+        """Median device time at the study's pace, infinity where the verdict is not ok."""
+        found = self.measurement
+        return found.stats.median_ns / found.pace if found.stats else math.inf
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _attributes(measurement: Measurement) -> dict[str, Any]:
         low, high = measurement.stats.interval_ns
         found[NOISE] = (math.log(high / low) / _INTERVAL_SDS) ** 2
     if measurement.verdict is Verdict.ABANDONED and measurement.at_least_ns:
-        found[AT_LEAST] = math.log(measurement.at_least_ns)
+        found[AT_LEAST] = math.log(measurement.at_least_ns / measurement.pace)
     return found
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import kernels
 from harness.probe import broken
+from harness.racing import common
 from harness.tables import gigabytes_per_second, percent_text, table, time_text
 from harness.timing import paired_ratio
 from kernels.spec import Workload
-from tuner.export import Decision
+from tuner.decisions import Decision
 
 HEADERS = ("workload", "stored", "default", "tuned", "speed-up", "rate", "% of limit", "winner")
 NAME_WIDTH, WINNER_WIDTH = 30, 17  # columns; the table then fits a terminal of 120, and what is longer goes on below
@@ -25,7 +26,7 @@ def rows(decided: Sequence[Decision]) -> list[dict[str, Any]]:
 def _row(decision: Decision) -> dict[str, Any]:
     workload, winner = decision.workload, decision.winner
     least = kernels.families()[workload.family].cost(workload)
-    tuned_ns = winner.finalist.median_ns
+    tuned_ns = decision.final.median_ns(winner.finalist)
     limit = decision.final.facts["limit"]
     return {
         "family": workload.family,
@@ -44,6 +45,8 @@ def _row(decision: Decision) -> dict[str, Any]:
         "limited_by": limit["limited_by"],
         "winner": str(winner.finalist.candidate).partition("/")[2],
         "tied_with": winner.tied,
+        "program": winner.finalist.candidate.program,
+        "regret": decision.regret,
     }
 
 
@@ -51,9 +54,9 @@ def _percent_interval(decision: Decision) -> list[float] | None:
     """95 % interval of the percentage from rounds in which the limit's anchor ran beside the winner; None without."""
     rounds = decision.final.facts["limit"].get("rounds_ns", [])
     samples = decision.winner.finalist.samples_ns
-    if len(rounds) != len(samples):
+    if len(rounds) != len(decision.final.default.samples_ns):
         return None
-    return [100 * end for end in paired_ratio(samples, rounds).interval]
+    return [100 * end for end in paired_ratio(*common(samples, rounds)).interval]
 
 
 def _beyond(record: dict[str, Any]) -> bool:
@@ -70,12 +73,26 @@ def summary(decided: Sequence[Decision]) -> str:
         parts.append(
             f"{name}: {about}\n" + table(HEADERS, [_line(d, r) for d, r in zip(mine, rows(mine), strict=True)])
         )
+        if mine[0].regret is not None:
+            parts[-1] += f"\n{_programs(mine)}"
     remarks = [
         f"{_name(decision.workload)} {decision.workload.weights or ''}".strip() + f": {sentence}"
         for decision, record in zip(decided, rows(decided), strict=True)
         if _beyond(record) and (sentence := broken(record["percent_of_limit"]))
     ]
     return "\n\n".join(parts) + "".join(f"\n{remark}" for remark in remarks)
+
+
+def _programs(mine: Sequence[Decision]) -> str:
+    """How few programs serve a family's workloads, and which of these pays most for it."""
+    count = len({decision.winner.finalist.candidate.program for decision in mine})
+    regrets = [decision.regret or 0.0 for decision in mine]
+    worst = mine[regrets.index(max(regrets))]
+    where = f" ({_name(worst.workload)} {worst.workload.weights or ''}".rstrip() + ")" if max(regrets) else ""
+    return (
+        f"{count} program{'s' * (count > 1)} for {len(mine)} workloads: behind the fastest by at worst "
+        f"{100 * max(regrets):.1f} %{where}, on average {100 * sum(regrets) / len(regrets):.1f} %"
+    )
 
 
 def _line(decision: Decision, record: dict[str, Any]) -> tuple[str, ...]:

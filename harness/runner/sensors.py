@@ -1,4 +1,4 @@
-"""Clock, temperature and the runner's own memory, each a number or the reason why there is none (never 0)."""
+"""Clock, temperature, energy and the runner's own memory, each a number or the reason why there is none (never 0)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 _CPUFREQ = Path("/sys/devices/system/cpu")
 _THERMAL = Path("/sys/class/thermal")
+_POWERCAP = Path("/sys/class/powercap")
 _CPU_ZONES = ("x86_pkg_temp", "cpu", "k10temp", "soc")  # a thermal zone of the processor begins like one of these
 
 
@@ -48,8 +49,17 @@ def _rss_bytes() -> float:
     raise ValueError("/proc/self/status has no VmRSS")
 
 
+def _cpu_energy_j() -> float:
+    """Energy that the processor has used since some past time, from the kernel's RAPL counters: one a package."""
+    zones = [zone for zone in sorted(_POWERCAP.glob("intel-rapl:[0-9]*")) if zone.name.count(":") == 1]
+    if not zones:
+        raise ValueError("no energy counter (RAPL) in /sys/class/powercap")
+    return sum(int((zone / "energy_uj").read_text()) for zone in zones) / 1e6
+
+
 SENSORS: dict[str, Callable[[], float]] = {
     "cpu_clock_mhz": _cpu_clock_mhz,
     "cpu_temperature_c": _cpu_temperature_c,
+    "cpu_energy_j": _cpu_energy_j,
     "rss_bytes": _rss_bytes,
 }

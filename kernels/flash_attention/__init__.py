@@ -64,24 +64,25 @@ def _cover() -> tuple[Workload, ...]:
 def _jobs(sheet: ModelSheet, ask: Ask) -> Found:
     """One call per layer: a decoder's prompt attends to itself, its next token to `context` positions.
 
+    That token is tuned at other lengths too, once each, so that buckets along the length can have kernels of their own.
     A tower attends to its own tokens, in fp16 as its weights.
     """
     found = []
     for run in passes(sheet, ask):
-        rows = positions = run.rows
-        dtypes, options = ask.cache_dtypes(), {"causal": True}
+        dtypes, options, kv_heads = ask.cache_dtypes(), {"causal": True}, run.of.heads
+        lengths = [(run.rows, run.layers, run.phase)]
         if isinstance(run.of, Decoder):
             kv_heads = run.of.kv_heads
-            positions = ask.context if rows == 1 else rows
+            if run.rows == 1:
+                lengths = [(ask.context, run.layers, run.phase), *((length, 1, "lengths") for length in ask.lengths)]
         else:
-            kv_heads = run.of.heads
             dtypes = replace(dtypes, cache="fp16")
             options = {"causal": True} if run.of.causal else {}
-        dims = {"M": rows, "T": positions, "H": run.of.heads, "G": kv_heads, "D": run.of.head_dim, "S": positions}
         label = f"{sheet.name} {run.part}attention"
-        found.append(
-            Job(Workload("flash_attention", dims, dtypes, options=options, label=label), run.layers, run.phase)
-        )
+        for positions, count, phase in lengths:
+            dims = {"M": run.rows, "T": positions, "H": run.of.heads, "G": kv_heads, "D": run.of.head_dim}
+            workload = Workload("flash_attention", {**dims, "S": positions}, dtypes, options=options, label=label)
+            found.append(Job(workload, count, phase))
     return found, []
 
 

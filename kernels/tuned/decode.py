@@ -21,6 +21,7 @@ from kernels.tuned.nouns import (
     Match,
     Needs,
     Prediction,
+    Programs,
     ProvenOn,
     Route,
     TunedConfig,
@@ -121,6 +122,16 @@ def _section(node: Node) -> KernelSection:
         entries=node.at("entries").each(decode_entry, least=1),
         default=node.at("default").name(),
         deny=node.at("deny").each(_deny),
+        programs=_programs(node.at("programs")) if node.has("programs") else None,
+    )
+
+
+def _programs(node: Node) -> Programs:
+    return Programs(
+        node.at("most").positive(),
+        node.at("count").positive(),
+        node.at("worst_regret").number(),
+        node.at("mean_regret").number(),
     )
 
 
@@ -234,6 +245,7 @@ def _stats(node: Node) -> EntryStats:
         driver_local_ns=node.at("driver_local_ns").optional(Node.number),
         percent_of_limit=node.at("percent_of_limit").optional(Node.number),
         limited_by=node.at("limited_by").optional(Node.name),
+        regret=node.at("regret").number() if node.has("regret") else None,
     )
 
 

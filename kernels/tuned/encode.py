@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from kernels.spec import Ceil, ImageView, Size
@@ -52,6 +52,7 @@ def _encode_section(section: KernelSection) -> dict[str, Any]:
         },
         "default": section.default,
         "deny": [{"params": _sorted(d.params), "compiler": list(d.compiler), "why": d.why} for d in section.deny],
+        **({} if section.programs is None else {"programs": asdict(section.programs)}),
         "entries": [encode_entry(entry) for entry in ordered],
     }
 
@@ -103,6 +104,7 @@ def encode_entry(entry: Entry) -> dict[str, Any]:
             "driver_local_ns": s.driver_local_ns,
             "percent_of_limit": s.percent_of_limit,
             "limited_by": s.limited_by,
+            **({} if s.regret is None else {"regret": s.regret}),
         },
         "prediction": None if p is None else {"ns": p.ns, "limited_by": p.limited_by, "model_version": p.model_version},
         "verification": None

@@ -37,6 +37,10 @@ class Node:
             raise Node(None, f"{self.path}.{key}").wrong("is missing")
         return Node(self.value[key], f"{self.path}.{key}")
 
+    def has(self, key: str) -> bool:
+        """Whether there is a member of that name."""
+        return isinstance(self.value, dict) and key in self.value
+
     def items(self) -> Iterator[tuple[str, Node]]:
         """Every member with its name."""
         if not isinstance(self.value, dict):

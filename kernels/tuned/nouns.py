@@ -9,7 +9,7 @@ from typing import Any, Literal
 from kernels.spec import Abi, DeviceSheet, DTypes, Family, Launch, Scratch, Workload
 
 FORMAT = "kiln-tuned-config"
-SCHEMA_VERSION = "1.0.0"  # of the documents written here
+SCHEMA_VERSION = "1.1.0"  # of the documents written here
 READER = (1, 0)  # what this reader understands; a document's `min_reader` is at most this
 
 Interval = tuple[int, int | None]  # both ends inclusive, None = unbounded
@@ -78,6 +78,8 @@ class EntryStats:
     driver_local_ns: float | None  # the default with the driver's own work-group size, where that is right
     percent_of_limit: float | None
     limited_by: str | None  # "bandwidth", "arithmetic", "latency"
+    # By what fraction the fastest kernel is faster here, where few programs were to serve many sizes. None: this is it.
+    regret: float | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,16 @@ class Deny:
 
 
 @dataclass(frozen=True)
+class Programs:
+    """That few programs were to serve all buckets of a kernel, and what it costs: fractions of the fastest's time."""
+
+    most: int  # that were asked for; `count` is more where formats and options alone need more
+    count: int
+    worst_regret: float
+    mean_regret: float
+
+
+@dataclass(frozen=True)
 class KernelSection:
     """One family's part of a document."""
 
@@ -156,6 +168,7 @@ class KernelSection:
     entries: tuple[Entry, ...]
     default: str  # id of the entry for sizes that nothing else serves
     deny: tuple[Deny, ...] = ()
+    programs: Programs | None = None  # None: every bucket has what was fastest there
 
 
 @dataclass(frozen=True)
