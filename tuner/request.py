@@ -11,6 +11,7 @@ import kernels
 from harness.errors import UsageError
 from kernels.plan import load_model
 from kernels.spec import WeightFormat
+from tuner import storages
 from tuner.sampler import SAMPLERS
 
 DEFAULT_MODEL = "gemma-2b"
@@ -34,6 +35,7 @@ class Request:
     seed: int
     sampler: str
     retry_crashed: bool
+    storage: str | None = None  # what several workers share; may hold a password, so it enters no document
 
     def as_json(self) -> dict[str, object]:
         """What decides the outcome, for the journal and the document's provenance."""
@@ -70,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="F", help="the document (default results/local/<device>.json); replaced if there")
     add("--seed", type=int, default=0, metavar="N", help="of the search's random choices (default %(default)s)")
     add("--sampler", default=SAMPLERS[0], choices=SAMPLERS, help="what asks for configurations (default %(default)s)")
+    add("--storage", metavar="URL", help="share the study: journal:PATH, postgresql+psycopg://… or grpc://HOST:PORT")
     add("--retry-crashed", action="store_true", help="try again what crashed in an earlier run")
 
 
@@ -96,6 +99,8 @@ def from_arguments(args: argparse.Namespace) -> Request:
         raise UsageError(f"--seed must be at least 0, not {args.seed}")
     if args.out is not None and (args.out.is_dir() or args.out.suffix != ".json"):
         raise UsageError(f"--out must name a .json file, not {args.out}")
+    if args.storage is not None:
+        storages.check(args.storage)
     return Request(
         device=args.device,
         models=models,
@@ -109,6 +114,7 @@ def from_arguments(args: argparse.Namespace) -> Request:
         seed=args.seed,
         sampler=args.sampler,
         retry_crashed=args.retry_crashed,
+        storage=args.storage,
     )
 
 

@@ -27,6 +27,7 @@ from kernels.space import Space
 from kernels.spec import Config, Measurement, Verdict, Workload
 from tuner import crossover
 from tuner.choose import Searched, choose_layouts, group_key
+from tuner.crew import Crew
 from tuner.donors import Donor
 from tuner.export import decisions, final_record, latest_study
 from tuner.finals import Finalist, finalists
@@ -66,9 +67,16 @@ class Study:
     """The state that the steps of one run share."""
 
     def __init__(
-        self, request: Request, device: DeviceChoice, journal: Journal, meter: Meter, say: Callable[[str], None]
+        self,
+        request: Request,
+        device: DeviceChoice,
+        journal: Journal,
+        meter: Meter,
+        say: Callable[[str], None],
+        crew: Crew | None = None,
     ) -> None:
         self._request, self._device, self._journal, self._meter, self._say = request, device, journal, meter, say
+        self._crew = crew
         self._jobs: list[Job] = []
         self._resumed = 0  # trials of these jobs that the journal had already
         self._probe: ProbeResult | None = None
@@ -154,6 +162,7 @@ class Study:
             donors=[_donor(other) for other in self._neighbours(job)],
             sampler=self._request.sampler,
             known=self._known(job),
+            board=self._crew.board(job.space, self._device.description) if self._crew else None,
             seed=self._request.seed,
             watch=watch,
         )
@@ -186,7 +195,7 @@ class Study:
                 key = self._key(candidate)
                 measurement = self._journal.lookup(key) if key == record["key"] else None
                 if measurement is not None:
-                    found[key] = Trial(record["config"], measurement)
+                    found[key] = Trial(record["config"], measurement, record.get("worker"))
         return list(found.values())
 
     def _neighbours(self, job: Job) -> list[Outcome]:
