@@ -41,6 +41,10 @@ TRIAL_BUDGET_S = 0.25  # of sampling in the search; finals decide, so a search n
 ABANDON_ABOVE = 1.5  # times the incumbent: a slower candidate is given up after its first samples
 
 
+class DefaultFailed(KilnError):
+    """The family's default, which everything is compared with, does not work in the finals."""
+
+
 @dataclass
 class Job:
     """One planned workload on its way through a run."""
@@ -86,13 +90,11 @@ class Study:
         self._probe = found = self._probed() or probe(supervisor, self._device.sheet)
         for failure in found.failures:
             self._say(f"note: probe: {failure}")
-        rates = {"read_gb_per_s": found.read.per_ns, "launch_ns": found.launch_ns}
-        rates |= {f"{name}_gflops": rate.per_ns for name, rate in found.madd.items()}
         self._journal.study(
             request=self._request.as_json(),
             device=dict(self._device.description),
             probe=found.to_json(),
-            rates=rates,
+            rates=found.headline(),
             protocol=f"kiln-{PROTOCOL}",
             started=datetime.now(UTC).isoformat(timespec="seconds"),
         )
@@ -249,7 +251,8 @@ class Study:
             sentence += f"; so did all {len(trials)} candidates: suspect the device or the reference, not the kernels"
         return sentence
 
-    def _final(self, job: Job, chosen: Sequence[Candidate], budget_s: float) -> None:
+    def _final(self, job: Job, chosen: Sequence[Candidate], budget_s: float) -> Contest:
+        """Hold the finals of one job and write them down. Raises DefaultFailed."""
         assert self._probe is not None
         contest = compete(self._meter, chosen, self._probe, budget_s=budget_s)
         ok = [c for c in contest.contestants if c.measurement.verdict is Verdict.OK]
@@ -258,7 +261,7 @@ class Study:
                 verdict, log = contestant.measurement.verdict, contestant.measurement.log
                 self._say(f"note: {contestant.candidate} left the finals: {verdict} {log[:200]}".rstrip())
         if not ok or ok[0].candidate != chosen[0]:
-            raise KilnError(f"the default of {job.workload.key} did not survive the finals; see the note above")
+            raise DefaultFailed(f"the default of {job.workload.key} did not survive the finals; see the note above")
         least = limit(
             job.space.family.cost(job.workload),
             contest.rates,
@@ -274,6 +277,7 @@ class Study:
         finalists = [Finalist(c.candidate, c.measurement.samples_ns) for c in ok]
         errors = {c.candidate: c.measurement.errors for c in ok if c.measurement.errors}
         self._journal.final(**final_record(job.planned.count, finalists, errors, facts))
+        return contest
 
     def crossover(self) -> None:
         """Measure up to how many rows GEMV is faster than GEMM, and write it down."""
