@@ -4,9 +4,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup tune test check bench sanitize validate wheel lowest shows ci clean
+.PHONY: help setup tune test test-scale check bench sanitize validate wheel lowest shows ci clean
 help:
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## the virtual environment with every extra
 $(STAMP): pyproject.toml Makefile
@@ -20,7 +20,13 @@ tune: setup ## tune Gemma 2B's decode for this machine's CPU and print the table
 	$(PY) -m tuner --device cpu --model gemma-2b --kernels gemv_decode --seconds 110
 
 test: setup ## the test suite
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow and not scale"
+
+test-scale: setup ## several workers on one study: PostgreSQL and Optuna's proxy, one worker killed
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+		if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql; \
+		else echo "PostgreSQL is not here; install it with: sudo apt-get install -y postgresql"; exit 1; fi
+	$(PY) -m pytest -m scale tests/test_crew.py
 
 check: setup ## ruff and mypy
 	$(VENV)/bin/ruff check .
@@ -45,13 +51,14 @@ wheel: setup ## the wheel in a clean environment without OpenCL, run from /
 lowest: ## the tests on the lowest versions that pyproject.toml promises
 	$(PYTHON) -m venv build/lowest
 	build/lowest/bin/python -m pip install --quiet -c .ci/lowest.txt -e '.[cpu,test]'
-	build/lowest/bin/python -m pytest -m "not slow" -p no:cacheprovider -k "not awkward_shapes and not minilm"
+	build/lowest/bin/python -m pytest -m "not slow and not scale" -p no:cacheprovider -k "not awkward_shapes and not minilm"
 
 shows: setup ## what the README promises, run as written
 	.ci/shows
 
 ci: ## all of it
 	$(MAKE) test
+	$(MAKE) test-scale
 	$(MAKE) check
 	$(MAKE) sanitize
 	$(MAKE) validate

@@ -58,7 +58,7 @@ class Line:
 
 
 def documents(choice: DeviceChoice) -> list[Path]:
-    """This device's own tuned config where there is one, then the committed ones, of which `select` takes the nearest."""
+    """This device's own tuned config where there is one, then the committed ones; `select` takes the nearest."""
     own = Path("results") / "local" / f"{choice.slug}.json"
     return [path for path in (own, *sorted(Path("results").glob("*.json"))) if path.exists()]
 

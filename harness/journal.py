@@ -25,6 +25,8 @@ from harness.records import VERSION, Record, from_json, read, to_json
 from kernels.spec import Measurement, Verdict
 
 PROTOCOL = 1  # how trials are measured; a change that makes old times incomparable raises it
+# Of a runner's raw description: what identifies silicon, driver and compiler.
+IDENTITY = ("name", "vendor", "version", "driver_version", "platform_name", "platform_version", "vector_floats")
 _LOST_LOG = "the machine went down while this candidate was being measured; --retry-crashed tries it again"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -34,8 +36,7 @@ def trial_key(candidate: Candidate, device: Mapping[str, Any]) -> str:
 
     `device` is the runner's raw description; only what identifies silicon, driver and compiler enters.
     """
-    fields = ("name", "vendor", "version", "driver_version", "platform_name", "platform_version", "vector_floats")
-    identity = [str(device.get(name, "")) for name in fields]
+    identity = [str(device.get(name, "")) for name in IDENTITY]
     return _digest([candidate.key, candidate.workload.key, identity, PROTOCOL])
 
 
@@ -119,10 +120,10 @@ class Journal:
         workload, config = candidate.workload.key, dict(candidate.config)
         self._append({"kind": "begin", "key": key, "workload": workload, "config": config, "boot": boot_id()})
 
-    def trial(self, key: str, candidate: Candidate, measurement: Measurement) -> None:
-        """Record what came of a candidate; on disk when this returns."""
+    def trial(self, key: str, candidate: Candidate, measurement: Measurement, worker: str | None = None) -> None:
+        """Record what came of a candidate; on disk when this returns. `worker` measured it, if not this run."""
         what = {"workload": candidate.workload.key, "config": dict(candidate.config)}
-        more = {"driver_local": True} if candidate.driver_local else {}
+        more = ({"driver_local": True} if candidate.driver_local else {}) | ({"worker": worker} if worker else {})
         self._append({"kind": "trial", "key": key, **what, **more, "measurement": to_json(measurement)})
 
     def interrupted(self, key: str) -> None:
@@ -138,7 +139,7 @@ class Journal:
         self._append({"kind": "note", "text": text, **facts})
 
     def _append(self, record: dict[str, Any]) -> None:
-        line = json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
+        line = json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=plain)
         self._write(line.encode() + b"\n")
         self.records.append(record)
         self._remember(record)
@@ -194,7 +195,7 @@ class Journal:
         return (record for record in self.records if record["kind"] == kind)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What json does not know: NumPy scalars and mapping proxies come out as plain numbers and objects."""
     if isinstance(value, Mapping):
         return dict(value)

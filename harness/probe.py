@@ -92,6 +92,11 @@ class ProbeResult:
             self.read.per_ns, self.copy.per_ns, {name: rate.per_ns for name, rate in self.madd.items()}, self.launch_ns
         )
 
+    def headline(self) -> dict[str, float]:
+        """The figures that a tuned config quotes: GB/s, ns, GFLOPS."""
+        rates = {f"{name}_gflops": rate.per_ns for name, rate in self.madd.items()}
+        return {"read_gb_per_s": self.read.per_ns, "launch_ns": self.launch_ns, **rates}
+
     def to_json(self) -> dict[str, Any]:
         """For the journal and `--json`."""
         return asdict(self)

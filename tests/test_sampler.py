@@ -13,7 +13,7 @@ from kernels.spec import Config, Measurement, Verdict
 from tuner import strategy
 from tuner.donors import Donor, weights
 from tuner.features import axes
-from tuner.sampler import SAMPLERS, config_key, make_sampler, suggest
+from tuner.sampler import SAMPLERS, config_key, make_sampler, suggest, trial_params
 from tuner.search import Outcome, Stop, search
 from tuner.seen import log_improvement
 from tuner.surrogate import Surrogate
@@ -233,6 +233,40 @@ def test_two_samplers_on_one_study_never_propose_the_same() -> None:
         asked.append(config_key(config))
         study.tell(trial, math.log(grid_ns(config)))
     assert len(set(asked)) == 40
+
+
+def test_what_others_are_measuring_leaves_less_to_learn_there() -> None:
+    rng = np.random.default_rng(1)
+    points = rng.random((40, 2))
+    values = np.sin(4 * points[:20, 0])
+    values = (values - values.mean()) / values.std()
+    surrogate = Surrogate(2)
+    surrogate.fit(points[:20], values)
+    surrogate.condition(points[:20], np.zeros(20), points, 3)
+    solved = surrogate.solve(values)
+    before, lied = surrogate.deviations(solved), surrogate.deviations(solved, points[[30, 31]])
+    assert (lied <= before + 1e-12).all()
+    assert lied[30] < before[30] / 2
+    assert np.array_equal(surrogate.deviations(solved), before)  # what is expected is forgotten again
+    assert np.array_equal(surrogate.solve(values), solved)
+
+
+def test_the_sampler_knows_what_others_are_measuring() -> None:
+    sampler = make_sampler("kiln", Table(Grid()), [], 0)
+    study = optuna.create_study(sampler=sampler)
+    for _ in range(30):
+        trial = study.ask()
+        study.tell(trial, math.log(grid_ns(suggest(trial, sampler))))
+    others = [sampler.propose(study) for _ in range(3)]
+    for config in others:
+        params = trial_params(config or {})
+        distributions = {name: sampler.distributions[name] for name in params}
+        study.add_trial(
+            optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, params=params, distributions=distributions)
+        )
+    assert len({config_key(config or {}) for config in (*others, sampler.propose(study))}) == 4
+    assert sampler._seen.pending == [sampler.table.row(config or {}) for config in others]
+    assert len(sampler._seen) == 30
 
 
 def test_axes_have_a_sense_of_order_scale_and_twos() -> None:

@@ -1,6 +1,6 @@
 """The command line: `python -m tuner [options]` tunes, `python -m tuner explain FILE …` tells what an engine would get,
 `python -m tuner replay SPACE.npz …` tries the search on recorded spaces, `python -m tuner pareto FILE` shows what may
-be traded for what.
+be traded for what, `python -m tuner retune FILE --delta` measures a document's best few again.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 device not there, 130 interrupted with everything finished kept.
 """
@@ -22,7 +22,7 @@ from kernels.explain import explain
 from kernels.identity import identify
 from kernels.jobs import dtype_policy
 from kernels.spec import Family, WeightFormat, Workload
-from tuner import pareto, replay
+from tuner import pareto, replay, retune
 from tuner.request import add_arguments, from_arguments
 from tuner.run import journal_path, out_path, tune
 from tuner.summary import rows, summary
@@ -33,7 +33,7 @@ LARGEST = 2**31 - 1  # kernels take sizes as 32-bit integers
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. Errors are one sentence on stderr."""
     words = list(sys.argv[1:] if argv is None else argv)
-    verbs = {"explain": _explain, "replay": replay.main, "pareto": pareto.main}
+    verbs = {"explain": _explain, "replay": replay.main, "pareto": pareto.main, "retune": retune.main}
     verb = verbs[words.pop(0)] if words and words[0] in verbs else _tune
     return ended(
         lambda: verb(words),
@@ -45,7 +45,7 @@ def _tune(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tuner",
         description="Find the fastest right configuration of every kernel a model needs on one device.",
-        epilog="python -m tuner explain --help, replay --help and pareto --help tell about the other verbs.",
+        epilog="explain, replay, pareto and retune are other verbs: python -m tuner explain --help, and so on.",
     )
     add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the final table as JSON on stdout")

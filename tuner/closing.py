@@ -26,6 +26,10 @@ FINALS_SHARE = 0.2  # of --seconds that the finals may take on top
 PROGRAMS_SHARE = 0.2  # as much again where --max-programs asks how each program does in every bucket
 
 
+class DefaultFailed(KilnError):
+    """The family's default, which everything is compared with, does not work in the finals."""
+
+
 class Closing:
     """The state that these steps share."""
 
@@ -72,10 +76,13 @@ class Closing:
             sentence += f"; so did all {len(trials)} candidates: suspect the device or the reference, not the kernels"
         return sentence
 
-    def _final(self, job: Job, chosen: Sequence[Candidate], budget_s: float) -> None:
-        stay = [candidate for candidate in chosen if candidate == chosen[0] or candidate.driver_local]
-        contest = compete(self._meter, chosen, self._probe, budget_s=budget_s, stay=stay)
+    def _final(self, job: Job, chosen: Sequence[Candidate], budget_s: float, stay: Sequence[Candidate] = ()) -> Contest:
+        """Hold the finals of one job, its default first, and write them down; `stay` run to the end. Raises
+        DefaultFailed."""
+        whole = [candidate for candidate in chosen if candidate in (chosen[0], *stay) or candidate.driver_local]
+        contest = compete(self._meter, chosen, self._probe, budget_s=budget_s, stay=whole)
         self._journal.final(**self._record(job, contest))
+        return contest
 
     def _record(self, job: Job, contest: Contest) -> dict[str, Any]:
         """A contest of one workload, its default first, as the journal keeps it; says who failed."""
@@ -85,7 +92,7 @@ class Closing:
                 verdict, log = contestant.measurement.verdict, contestant.measurement.log
                 self._say(f"note: {contestant.candidate} left the finals: {verdict} {log[:200]}".rstrip())
         if not ok or ok[0] is not contest.contestants[0]:
-            raise KilnError(f"the default of {job.workload.key} did not survive the finals; see the note above")
+            raise DefaultFailed(f"the default of {job.workload.key} did not survive the finals; see the note above")
         cost, cache_bytes = job.space.family.cost(job.workload), self._sheet.cache_bytes
         least = limit(cost, contest.rates, job.workload.dtypes.compute, cache_bytes)
         facts = {

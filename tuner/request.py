@@ -11,6 +11,7 @@ import kernels
 from harness.errors import UsageError
 from kernels.plan import load_model
 from kernels.spec import WeightFormat
+from tuner import storages
 from tuner.sampler import SAMPLERS
 
 DEFAULT_MODEL = "gemma-2b"
@@ -37,6 +38,7 @@ class Request:
     retry_crashed: bool
     max_programs: int | None = None  # programs per family; None: whatever is fastest in each bucket
     objectives: tuple[str, ...] = ()  # for a Pareto table beside the result; none by default
+    storage: str | None = None  # what several workers share; may hold a password, so it enters no document
 
     def as_json(self) -> dict[str, object]:
         """What decides the outcome, for the journal and the document's provenance."""
@@ -82,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="serve each family's sizes with K programs, those that are nowhere much slower than the fastest",
     )
     add("--objectives", default="", metavar="A,B", help=f"a Pareto table over some of {', '.join(OBJECTIVES)}")
+    add("--storage", metavar="URL", help="share the study: journal:PATH, postgresql+psycopg://… or grpc://HOST:PORT")
     add("--retry-crashed", action="store_true", help="try again what crashed in an earlier run")
 
 
@@ -110,6 +113,8 @@ def from_arguments(args: argparse.Namespace) -> Request:
         raise UsageError(f"--max-programs must be at least 1, not {args.max_programs}")
     if args.out is not None and (args.out.is_dir() or args.out.suffix != ".json"):
         raise UsageError(f"--out must name a .json file, not {args.out}")
+    if args.storage is not None:
+        storages.check(args.storage)
     return Request(
         device=args.device,
         models=models,
@@ -125,6 +130,7 @@ def from_arguments(args: argparse.Namespace) -> Request:
         retry_crashed=args.retry_crashed,
         max_programs=args.max_programs,
         objectives=objectives(args.objectives),
+        storage=args.storage,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
 from pathlib import Path
@@ -16,10 +17,12 @@ from kernels import tuned
 from kernels.plan import Planned, plan
 from tuner import programs
 from tuner.closing import Closing
+from tuner.crew import Crew
 from tuner.decisions import Decision
 from tuner.export import tuned_config
 from tuner.request import Request
 from tuner.setting import Setting
+from tuner.storages import shown
 from tuner.study import Study
 
 
@@ -40,8 +43,8 @@ def tune(request: Request, say: Callable[[str], None]) -> list[Decision]:
     out = out_path(request, device)
     with Journal(journal_path(out), retry_crashed=request.retry_crashed) as journal:
         _greet(journal, device, say)
-        with Supervisor(device.command) as supervisor:
-            setting = Setting(request, device, journal, Meter(supervisor, device.sheet), say)
+        with _crew(request, journal, say) as crew, Supervisor(device.command) as supervisor:
+            setting = Setting(request, device, journal, Meter(supervisor, device.sheet), say, crew)
             study = Study(setting)
             probed = study.prepare(supervisor, planned)
             closing = Closing(setting, probed, study.search())
@@ -57,6 +60,15 @@ def tune(request: Request, say: Callable[[str], None]) -> list[Decision]:
         raise KilnError(f"{out} cannot be written: {error.strerror}; the journal beside it holds the study") from error
     say(f"wrote {out}; its journal is {journal_path(out)}")
     return decided
+
+
+def _crew(request: Request, journal: Journal, say: Callable[[str], None]) -> AbstractContextManager[Crew | None]:
+    """This run among those that share its storage, or None for a run on its own."""
+    if request.storage is None:
+        return nullcontext()
+    crew = Crew(request.storage, journal, retry_crashed=request.retry_crashed)
+    say(f"sharing trials through {shown(request.storage)} as {crew.worker}")
+    return crew
 
 
 def kiln_version() -> str:

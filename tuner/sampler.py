@@ -17,7 +17,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from kernels.spec import Config, Verdict
 from tuner.donors import Donor
@@ -71,6 +71,19 @@ class LegalSampler(BaseSampler):
             self._free[row] = False
         return row is not None
 
+    def reopen(self, config: Config) -> None:
+        """Propose this configuration next, though it was proposed: whoever had it is gone."""
+        row = self.table.row(config)
+        if row is not None:
+            self._grow()
+            self._free[row] = True
+            self._seeds.insert(0, row)
+
+    def propose(self, study: Study) -> dict[str, Any] | None:
+        """A configuration outside any trial of the study; None where the study's other workers left none."""
+        self._learn(study)
+        return self.table.config(self._next(study, create_trial(state=TrialState.RUNNING))) if self.left else None
+
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All parameters of all variants; a proposal sets those of one variant."""
         return dict(self.distributions)
@@ -80,6 +93,9 @@ class LegalSampler(BaseSampler):
     ) -> dict[str, Any]:
         """One legal configuration that was not proposed before."""
         self._learn(study)
+        return trial_params(self.table.config(self._next(study, trial)))
+
+    def _next(self, study: Study, trial: FrozenTrial) -> int:
         while self._seeds:
             row = self._seeds.pop(0)
             if row >= len(self._free) or self._free[row]:
@@ -88,7 +104,7 @@ class LegalSampler(BaseSampler):
             row = self._choose(study, trial)
         self._grow()
         self._free[row] = False
-        return trial_params(self.table.config(row))
+        return row
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -106,14 +122,19 @@ class LegalSampler(BaseSampler):
 
     def _learn(self, study: Study) -> None:
         """Take in the trials that finished since, other workers' too; what others have begun is not begun again."""
+        self._seen.pending = []
         for trial in study.get_trials(deepcopy=False):
             if trial.number in self._learnt or not trial.params:
+                continue
+            if trial.state is TrialState.PRUNED:  # given back, or its worker is gone: nobody knows its time
+                self._learnt.add(trial.number)
                 continue
             row = self.table.row(config_of(trial.params))
             self._grow()
             if row is not None:
                 self._free[row] = False
             if not trial.state.is_finished():
+                self._seen.pending += [] if row is None else [row]
                 continue
             self._learnt.add(trial.number)
             if row is not None and trial.user_attrs.get(VERDICT) not in _BLAMELESS:

@@ -9,31 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState, create_trial
 
 from kernels.space import Space
 from kernels.spec import Config, Measurement, Verdict
+from tuner.board import Alone, Board, Trial
 from tuner.donors import Donor
-from tuner.sampler import AT_LEAST, NOISE, VERDICT, LegalSampler, config_key, make_sampler, suggest, trial_params
+from tuner.sampler import config_key, make_sampler
 from tuner.table import SearchSpace, Table
+
+__all__ = ["Outcome", "Stop", "Trial", "first_tries", "search"]
 
 PATIENCE = 60  # trials without an improvement of IMPROVEMENT after which a search has converged
 IMPROVEMENT = 0.01
-_INTERVAL_SDS = 3.92  # a 95 % interval's width in standard deviations
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One measured configuration."""
-
-    config: Config
-    measurement: Measurement
-
-    @property
-    def cost_ns(self) -> float:
-        """Median device time at the study's pace, infinity where the verdict is not ok."""
-        found = self.measurement
-        return found.stats.median_ns / found.pace if found.stats else math.inf
 
 
 @dataclass(frozen=True)
@@ -70,6 +57,7 @@ def search(
     sampler: str = "kiln",
     donors: Sequence[Donor] = (),
     table: Table | None = None,
+    board: Board | None = None,
     watch: Callable[[Trial, Outcome], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
@@ -77,69 +65,68 @@ def search(
 
     `measure(config, best_ns)` runs one; `best_ns` is the incumbent's median, for early abort. `seeds` are tried first
     (illegal ones are passed over), `known` trials are not repeated, `donors` are results from elsewhere, `sampler` is
-    one of `tuner.sampler.SAMPLERS`, `table` spares enumerating the space again, `watch` hears of every new trial.
-    Raises ValueError for an unknown sampler. An exception of `measure` ends the search; what it finished before is the
-    caller's journal to keep.
+    one of `tuner.sampler.SAMPLERS`, `table` spares enumerating the space again, `board` is where trials stand that
+    several workers share, `watch` hears of every new trial, other workers' too. Raises ValueError for an unknown
+    sampler. An exception of `measure` ends the search; what it finished before is the caller's journal to keep.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     chooser = make_sampler(sampler, table or Table(space), seeds, seed, donors)
-    study = optuna.create_study(direction="minimize", sampler=chooser)
-    trials: list[Trial] = []
-    for trial in known:
-        if chooser.close(trial.config):
-            study.add_trial(_frozen(trial, chooser))
-            trials.append(trial)
-    resumed = len(trials)
-    best_ns = min((t.cost_ns for t in trials), default=math.inf)
-    since_best, why, start = 0, "exhausted", clock()
-    while chooser.left:
-        if len(trials) - resumed >= stop.trials:
-            why = "trials"
-            break
-        if trials and clock() - start >= stop.seconds:  # one trial at least: seeds begin with the default
-            why = "time"
-            break
-        if since_best >= stop.patience:
-            why = "patience"
-            break
-        asked = study.ask()
-        config = suggest(asked, chooser)
-        trial = Trial(config, measure(config, best_ns if math.isfinite(best_ns) else None))
-        trials.append(trial)
-        for name, value in _attributes(trial.measurement).items():
-            asked.set_user_attr(name, value)
-        if math.isfinite(trial.cost_ns):
-            study.tell(asked, math.log(trial.cost_ns))
-        else:
-            study.tell(asked, state=TrialState.FAIL)
-        since_best = 0 if trial.cost_ns < best_ns * (1 - IMPROVEMENT) else since_best + 1
-        best_ns = min(best_ns, trial.cost_ns)
-        if watch:
-            watch(trial, Outcome(tuple(trials), resumed, "running"))
-    return Outcome(tuple(trials), resumed, why)
+    board = board or Alone()
+    try:
+        return _Search(board, measure, stop, watch, clock).run(board.open(chooser, known))
+    finally:
+        board.close()
 
 
-def _attributes(measurement: Measurement) -> dict[str, Any]:
-    """What an Optuna trial says beside its value: the verdict, and what the sampler can use."""
-    found: dict[str, Any] = {VERDICT: str(measurement.verdict)}
-    if measurement.stats and measurement.stats.interval_ns[0] > 0:
-        low, high = measurement.stats.interval_ns
-        found[NOISE] = (math.log(high / low) / _INTERVAL_SDS) ** 2
-    if measurement.verdict is Verdict.ABANDONED and measurement.at_least_ns:
-        found[AT_LEAST] = math.log(measurement.at_least_ns / measurement.pace)
-    return found
+class _Search:
+    """The loop: hear what others found, ask, measure, tell."""
 
+    def __init__(
+        self,
+        board: Board,
+        measure: Callable[[Config, float | None], Measurement],
+        stop: Stop,
+        watch: Callable[[Trial, Outcome], None] | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._board, self._measure, self._stop, self._watch, self._clock = board, measure, stop, watch, clock
+        self._since_best = 0
+        self._best_ns = math.inf
 
-def _frozen(trial: Trial, sampler: LegalSampler) -> optuna.trial.FrozenTrial:
-    params = trial_params(trial.config)
-    ok = math.isfinite(trial.cost_ns)
-    return create_trial(
-        state=TrialState.COMPLETE if ok else TrialState.FAIL,
-        value=math.log(trial.cost_ns) if ok else None,
-        params=params,
-        distributions={name: sampler.distributions[name] for name in params},
-        user_attrs=_attributes(trial.measurement),
-    )
+    def run(self, known: list[Trial]) -> Outcome:
+        """Until something stops it."""
+        self._trials, self._resumed = known, len(known)
+        self._best_ns = min((trial.cost_ns for trial in known), default=math.inf)
+        start = self._clock()
+        while True:
+            for trial in self._board.news():
+                self._take(trial)
+            if why := self._ended(start):
+                break
+            config = self._board.claim()
+            if config is not None:
+                trial = Trial(config, self._measure(config, self._best_ns if math.isfinite(self._best_ns) else None))
+                self._board.tell(trial)
+                self._take(trial)
+            elif not self._board.wait():
+                why = "exhausted"
+                break
+        return Outcome(tuple(self._trials), self._resumed, why)
+
+    def _ended(self, start: float) -> str | None:
+        if len(self._trials) - self._resumed >= self._stop.trials:
+            return "trials"
+        # One trial at least: seeds begin with the default.
+        if self._trials and self._clock() - start >= self._stop.seconds:
+            return "time"
+        return "patience" if self._since_best >= self._stop.patience else None
+
+    def _take(self, trial: Trial) -> None:
+        self._trials.append(trial)
+        self._since_best = 0 if trial.cost_ns < self._best_ns * (1 - IMPROVEMENT) else self._since_best + 1
+        self._best_ns = min(self._best_ns, trial.cost_ns)
+        if self._watch:
+            self._watch(trial, Outcome(tuple(self._trials), self._resumed, "running"))
 
 
 def first_tries(space: Space, neighbours: Sequence[Sequence[Trial]], each: int = 3) -> list[dict[str, Any]]:

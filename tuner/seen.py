@@ -21,6 +21,7 @@ class Seen:
     rows: list[int] = field(default_factory=list)
     costs: list[float] = field(default_factory=list)  # logarithms; not a number: failed
     noise: list[float] = field(default_factory=list)  # variance of each logarithm, as far as the measurement told
+    pending: list[int] = field(default_factory=list)  # rows that others are measuring
 
     def __len__(self) -> int:
         return len(self.rows)

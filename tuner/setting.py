@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from harness.candidate import Candidate
 from harness.devices import DeviceChoice
@@ -14,6 +15,9 @@ from kernels.space import Space
 from kernels.spec import Config, Workload
 from tuner.request import Request
 from tuner.search import Outcome
+
+if TYPE_CHECKING:
+    from tuner.crew import Crew
 
 LEAST_SHARE = 0.5  # of the search time is shared out alike, so that what hardly counts is tuned beyond its default
 
@@ -27,6 +31,7 @@ class Setting:
     journal: Journal
     meter: Meter
     say: Callable[[str], None]
+    crew: Crew | None = None  # with whom the search is shared
 
 
 @dataclass

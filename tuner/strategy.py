@@ -31,6 +31,7 @@ KEEP = 500  # trials that the surrogate remembers, the best and a random rest
 FIT_POINTS = 200  # of them, that its lengths are fitted to
 _EVERY = 40  # up to here each trial refits the surrogate, which costs a millisecond or two; then ever fewer do
 _GROWTH = 1.2
+_PENDING = 32  # trials of other workers that are expected to tell something
 _AT_MOST = 100  # trials without a refit, which bounds the memory set aside for them
 _AROUND = 5  # best trials whose neighbourhood joins the pool of a space too large to compare whole
 _DRAWS = 200  # fresh ones a refit, where a space is too large to enumerate
@@ -110,7 +111,7 @@ class Strategy:
             points,
             np.array(seen.noise)[self._members] / self._scale,
             self._points(self._pool),
-            _next_refit(len(seen)) - len(seen),
+            _next_refit(len(seen)) - len(seen) + _PENDING,
         )
         self._fitted_at = self._taken = len(seen)
 
@@ -155,7 +156,8 @@ class Strategy:
         solved = self._surrogate.solve(np.stack([standard, failed - rate], axis=1))
         mean, fails = self._surrogate.means(solved)
         mean = self._pool_expected @ believed + offset + scale * mean
-        deviation = scale * self._surrogate.deviations(solved[:, 0])
+        pending = self._points(seen.pending[:_PENDING]) if seen.pending else None
+        deviation = scale * self._surrogate.deviations(solved[:, 0], pending)
         works = np.log(np.clip(1 - rate - fails, 0.01, 1.0)) if failed.any() else 0.0
         # The incumbent as the surrogate sees it: a lucky measurement sets no bar that nothing reaches.
         bar = (explained + offset + scale * self._surrogate.smoothed(standard, solved[:, 0])).min()

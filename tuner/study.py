@@ -34,7 +34,7 @@ class Study:
 
     def __init__(self, setting: Setting) -> None:
         self._request, self._device, self._journal = setting.request, setting.device, setting.journal
-        self._meter, self._say = setting.meter, setting.say
+        self._meter, self._say, self._crew = setting.meter, setting.say, setting.crew
         self._jobs: list[Job] = []
         self._resumed = 0  # trials of these jobs that the journal had already
 
@@ -43,13 +43,11 @@ class Study:
         found = self._probed() or probe(supervisor, self._device.sheet)
         for failure in found.failures:
             self._say(f"note: probe: {failure}")
-        rates = {"read_gb_per_s": found.read.per_ns, "launch_ns": found.launch_ns}
-        rates |= {f"{name}_gflops": rate.per_ns for name, rate in found.madd.items()}
         self._journal.study(
             request=self._request.as_json(),
             device=dict(self._device.description),
             probe=found.to_json(),
-            rates=rates,
+            rates=found.headline(),
             protocol=f"kiln-{PROTOCOL}",
             started=datetime.now(UTC).isoformat(timespec="seconds"),
         )
@@ -117,6 +115,8 @@ class Study:
 
         def measure(config: Config, best_ns: float | None) -> Measurement:
             nonlocal rival
+            if rival and best_ns:  # another worker's may be better
+                rival = replace(rival, best_ns=min(rival.best_ns, best_ns))
             measurement = self._measure(job.candidate(config), rival)
             rival = _next_rival(rival, job, Trial(config, measurement))
             return measurement
@@ -132,6 +132,7 @@ class Study:
             donors=[_donor(other) for other in self._neighbours(job)],
             sampler=self._request.sampler,
             known=known,
+            board=self._crew.board(job.space, self._device.description) if self._crew else None,
             seed=self._request.seed,
             watch=watch,
         )
@@ -160,7 +161,7 @@ class Study:
                 key = self._key(candidate)
                 measurement = self._journal.lookup(key) if key == record["key"] else None
                 if measurement is not None:
-                    found[key] = Trial(record["config"], measurement)
+                    found[key] = Trial(record["config"], measurement, record.get("worker"))
         return list(found.values())
 
     def _neighbours(self, job: Job) -> list[Outcome]:

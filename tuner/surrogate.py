@@ -129,11 +129,26 @@ class Surrogate:
         means: Vector = targets - (self.noise + _JITTER + self._extra[:count]) * weights
         return means
 
-    def deviations(self, solved: Vector) -> Vector:
-        """Posterior standard deviations over the pool, with the amplitude that these targets suggest."""
+    def deviations(self, solved: Vector, pending: Points | None = None) -> Vector:
+        """Posterior standard deviations over the pool, with the amplitude that these targets suggest.
+
+        `pending` observations count as made: what they will say is not known, but not how much it will tell. There may
+        be as many as there is room for.
+        """
         amplitude = (solved @ solved + _PSEUDO) / (self._count + _PSEUDO)
-        deviations: Vector = np.sqrt(np.maximum(amplitude * (1 - self._explained), 1e-12))
+        explained = self._explained if pending is None else self._explained_with(pending)
+        deviations: Vector = np.sqrt(np.maximum(amplitude * (1 - explained), 1e-12))
         return deviations
+
+    def _explained_with(self, pending: Points) -> Vector:
+        """What `_explained` would be with these observations; they are taken out again."""
+        count, before = self._count, self._explained.copy()
+        for point in pending[: len(self._observed) - count]:
+            self.append(point, 0.0)
+        explained: Vector = self._explained
+        self._explained, self._count = before, count
+        self._extra[count:] = 0.0
+        return explained
 
 
 def _kernel(one: Points, other: Points) -> Matrix:
