@@ -23,6 +23,7 @@ from harness.candidate import Candidate
 from harness.case import CaseStore
 from harness.check import check
 from harness.errors import KilnError
+from harness.memory import Watch
 from harness.supervisor import Supervisor
 from kernels.spec import DeviceSheet, Measurement, Verdict
 
@@ -78,6 +79,7 @@ class Meter:
     def __init__(self, supervisor: Supervisor, sheet: DeviceSheet) -> None:
         store = BufferStore(supervisor)
         self.bench = Bench(supervisor, sheet, store, CaseStore())
+        self.memory = Watch()
         self._kept: OrderedDict[str, None] = OrderedDict()  # programs left resident, the oldest first
 
     # ------------------------------------------------------------ one candidate
@@ -92,11 +94,17 @@ class Meter:
         self.bench.supervisor.recycle_if_due()
         self.bench.store.turn()
         try:
+            self._look_at_memory()
             return self._measure(candidate, budget_s, abort_above_ns)
         except (Refused, RunnerLost) as failure:
             return self.failed(failure)
         finally:
             self.release(candidate)
+
+    def _look_at_memory(self) -> None:
+        supervisor = self.bench.supervisor
+        rss_bytes = supervisor.sensors().values.get("rss_bytes")
+        self.memory.look(supervisor.generation, rss_bytes, self.bench.store.held_bytes)
 
     def _measure(self, candidate: Candidate, budget_s: float, abort_above_ns: float | None) -> Measurement:
         build = self.build(candidate)
@@ -118,7 +126,9 @@ class Meter:
         before = self.conditions(lane)
         times, why = self._sample(lane, budget_s, abort_above_ns)
         after_mhz = self.conditions(lane)["clock_mhz"]
-        facts = {**facts, "conditions": {**before, "clock_after_mhz": after_mhz, "drift": timing.drift(times)}}
+        own_bytes = self.memory.growths[-1].last_bytes if self.memory.growths else None
+        seen = {"clock_after_mhz": after_mhz, "drift": timing.drift(times), "runner_own_bytes": own_bytes}
+        facts = {**facts, "conditions": {**before, **seen}}
         if isinstance(why, Verdict):
             return Measurement.failed(why, "slower than the incumbent", at_least_ns=min(times), **facts)
         if why:

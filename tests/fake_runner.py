@@ -2,7 +2,8 @@
 
 It keeps buffers in memory. The source of a `build` and the entry of a `run` say how it behaves, in a word or two:
 "exit 7", "kill SEGV", "hang", "garbage", "truncate", "close", "wrong id", "half", "no ok", "strange kind", "fatal",
-"endless", "say WORDS" (to stderr, then as usual). Anything else is done as usual.
+"endless", "say WORDS" (to stderr, then as usual), "leave" and "leave slowly" (after the answer). Anything else
+is done as usual.
 """
 
 import json
@@ -132,7 +133,9 @@ def main():
             continue
         fields, out = answer(frame, blobs, buffers)
         send({"id": frame["id"], "ok": True, **fields}, *out)
-        if frame["op"] == "bye":
+        if words == "leave slowly":
+            time.sleep(0.2)
+        if frame["op"] == "bye" or words.startswith("leave"):
             return
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 
 import numpy as np
 
@@ -138,6 +139,10 @@ class Study:
                 start = time.monotonic()
                 job.outcome = self._search_one(job, seconds, progress, spent, start)
                 spent += time.monotonic() - start
+        growths = self._meter.memory.growths
+        self._journal.note("memory", runners=[asdict(growth) for growth in growths])
+        for growth in filter(attrgetter("much"), growths):
+            self._say(f"note: {growth}: its driver leaks")
 
     def _search_one(self, job: Job, seconds: float, progress: Progress, spent: float, start: float) -> Outcome:
         def measure(config: Config, best_ns: float | None) -> Measurement:

@@ -30,7 +30,8 @@ runner never dies of a bad request, and ends when its input does.
     get {buf, offset, bytes}                   → blob
     sensors                                    → {values: {name: number | null}, why: {name: reason where null}}
     bye                                        → ok, then the runner exits 0
-    inject {fault, on, after}                  → tests only: the `after`-th next `on` goes wrong in that way
+    inject {fault, on, after, lasting}         → tests only: the `after`-th next `on` goes wrong in that way, and with
+                                                  lasting true all that follow; fault null takes it back
 
 A missing optional field means null. Numbers are finite. Buffer names are the host's choice; content goes by
 "sha256:…", so that weights cross once.
