@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup tune test check bench sanitize validate wheel lowest shows ci clean
+.PHONY: help setup tune test soak check bench sanitize validate wheel lowest shows ci clean
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -21,6 +21,9 @@ tune: setup ## tune Gemma 2B's decode for this machine's CPU and print the table
 
 test: setup ## the test suite
 	$(PY) -m pytest -m "not slow"
+
+soak: setup ## the tuner killed 100 times at random moments: nothing is lost, nothing is done twice
+	$(PY) -m pytest -m slow tests/test_soak.py
 
 check: setup ## ruff and mypy
 	$(VENV)/bin/ruff check .
@@ -55,6 +58,7 @@ ci: ## all of it
 	$(MAKE) check
 	$(MAKE) sanitize
 	$(MAKE) validate
+	$(MAKE) soak
 	$(MAKE) wheel
 	$(MAKE) lowest
 	$(MAKE) shows

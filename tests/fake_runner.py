@@ -120,7 +120,11 @@ def answer(frame, blobs, buffers):
     return {}, []
 
 
-def main():
+class RefusedError(Exception):
+    """An answer's kind and message of error."""
+
+
+def main(answer=answer):
     buffers = {}
     while line := sys.stdin.buffer.readline():
         frame = json.loads(line)
@@ -131,7 +135,12 @@ def main():
             words = sys.argv[1]
         if behave(words, frame):
             continue
-        fields, out = answer(frame, blobs, buffers)
+        try:
+            fields, out = answer(frame, blobs, buffers)
+        except RefusedError as refused:
+            kind, message = refused.args
+            send({"id": frame["id"], "ok": False, "error": {"kind": kind, "message": message, "fatal": False}})
+            continue
         send({"id": frame["id"], "ok": True, **fields}, *out)
         if words == "leave slowly":
             time.sleep(0.2)

@@ -34,6 +34,7 @@ class Request:
     seed: int
     sampler: str
     retry_crashed: bool
+    trials: int | None = None  # of each workload at most, those that the journal has already counted
 
     def as_json(self) -> dict[str, object]:
         """What decides the outcome, for the journal and the document's provenance."""
@@ -48,6 +49,7 @@ class Request:
             "seconds": self.seconds,
             "seed": self.seed,
             "sampler": self.sampler,
+            "trials": self.trials,
         }
 
 
@@ -67,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="storage of the KV cache (default %(default)s)",
     )
     add("--seconds", type=float, default=DEFAULT_SECONDS, metavar="S", help="search time (default %(default)g)")
+    add("--trials", type=int, metavar="N", help="trials of each workload at most, those of earlier runs counted")
     add("--out", type=Path, metavar="F", help="the document (default results/local/<device>.json); replaced if there")
     add("--seed", type=int, default=0, metavar="N", help="of the search's random choices (default %(default)s)")
     add("--sampler", default=SAMPLERS[0], choices=SAMPLERS, help="what asks for configurations (default %(default)s)")
@@ -92,6 +95,8 @@ def from_arguments(args: argparse.Namespace) -> Request:
         raise UsageError("--kernels and --weights each need at least one name")
     if not (math.isfinite(args.seconds) and args.seconds > 0):
         raise UsageError(f"--seconds must be a positive number, not {args.seconds}")
+    if args.trials is not None and args.trials < 1:
+        raise UsageError(f"--trials must be at least 1, not {args.trials}")
     if args.seed < 0:
         raise UsageError(f"--seed must be at least 0, not {args.seed}")
     if args.out is not None and (args.out.is_dir() or args.out.suffix != ".json"):
@@ -109,6 +114,7 @@ def from_arguments(args: argparse.Namespace) -> Request:
         seed=args.seed,
         sampler=args.sampler,
         retry_crashed=args.retry_crashed,
+        trials=args.trials,
     )
 
 

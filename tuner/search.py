@@ -40,8 +40,8 @@ class Stop:
     """When a search ends: whichever comes first."""
 
     seconds: float
-    trials: int = 10**9
-    patience: int = PATIENCE
+    trials: int = 10**9  # new ones
+    patience: int = PATIENCE  # trials without an improvement, known ones counted
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,14 @@ def search(
     chooser = make_sampler(sampler, table or Table(space), seeds, seed, donors)
     study = optuna.create_study(direction="minimize", sampler=chooser)
     trials: list[Trial] = []
+    best_ns, since_best = math.inf, 0
     for trial in known:
         if chooser.close(trial.config):
             study.add_trial(_frozen(trial, chooser))
             trials.append(trial)
-    resumed = len(trials)
-    best_ns = min((t.cost_ns for t in trials), default=math.inf)
-    since_best, why, start = 0, "exhausted", clock()
+            since_best = _since_best(since_best, trial, best_ns)
+            best_ns = min(best_ns, trial.cost_ns)
+    resumed, why, start = len(trials), "exhausted", clock()
     while chooser.left:
         if len(trials) - resumed >= stop.trials:
             why = "trials"
@@ -111,11 +112,15 @@ def search(
             study.tell(asked, math.log(trial.cost_ns))
         else:
             study.tell(asked, state=TrialState.FAIL)
-        since_best = 0 if trial.cost_ns < best_ns * (1 - IMPROVEMENT) else since_best + 1
+        since_best = _since_best(since_best, trial, best_ns)
         best_ns = min(best_ns, trial.cost_ns)
         if watch:
             watch(trial, Outcome(tuple(trials), resumed, "running"))
     return Outcome(tuple(trials), resumed, why)
+
+
+def _since_best(count: int, trial: Trial, best_ns: float) -> int:
+    return 0 if trial.cost_ns < best_ns * (1 - IMPROVEMENT) else count + 1
 
 
 def _attributes(measurement: Measurement) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from operator import attrgetter
 
@@ -151,14 +151,17 @@ class Study:
         def watch(trial: Trial, outcome: Outcome) -> None:
             progress.trial(trial, outcome, job.limit_ns, spent + time.monotonic() - start)
 
+        known, stop = self._known(job), Stop(seconds)
+        if self._request.trials is not None:
+            stop = replace(stop, trials=max(0, self._request.trials - len(known)))
         return search(
             job.space,
             measure,
-            stop=Stop(seconds),
+            stop=stop,
             seeds=first_tries(job.space, [other.ok for other in self._neighbours(job)]),
             donors=[_donor(other) for other in self._neighbours(job)],
             sampler=self._request.sampler,
-            known=self._known(job),
+            known=known,
             seed=self._request.seed,
             watch=watch,
         )
