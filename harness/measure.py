@@ -281,7 +281,8 @@ def sensor(values: Mapping[str, float | None], name: str) -> float | None:
 
 def built_facts(build: Build) -> dict[str, Any]:
     """What a build says, as fields of a Measurement."""
-    return {"build_ms": build.build_ms, "kernel": {entry: asdict(limits) for entry, limits in build.kernels.items()}}
+    kernel = {entry: asdict(limits) for entry, limits in build.kernels.items()}
+    return {"build_ms": build.build_ms, "build_cached": build.cached, "kernel": kernel}
 
 
 def cache_bytes(sheet: DeviceSheet) -> int:

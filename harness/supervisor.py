@@ -129,7 +129,7 @@ class Supervisor:
         answer, _ = self._request("build", frame, (source.encode(),), timeout_s or self._timeouts.build_s)
         with self._reading("build"):
             kernels = {entry: KernelLimits(**limits) for entry, limits in answer["kernels"].items()}
-            return Build(answer["log"], answer["build_ms"], kernels)
+            return Build(answer["log"], answer["build_ms"], kernels, bool(answer.get("cached")))
 
     def run(
         self,
