@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup tune test test-scale check bench sanitize validate wheel lowest shows ci clean
+.PHONY: help setup tune test test-scale soak check bench sanitize validate wheel lowest shows ci clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -27,6 +27,9 @@ test-scale: setup ## several workers on one study: PostgreSQL and Optuna's proxy
 		if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql; \
 		else echo "PostgreSQL is not here; install it with: sudo apt-get install -y postgresql"; exit 1; fi
 	$(PY) -m pytest -m scale tests/test_crew.py
+
+soak: setup ## the tuner killed 100 times at random moments: nothing is lost, nothing is done twice
+	$(PY) -m pytest -m slow tests/test_soak.py
 
 check: setup ## ruff and mypy
 	$(VENV)/bin/ruff check .
@@ -62,6 +65,7 @@ ci: ## all of it
 	$(MAKE) check
 	$(MAKE) sanitize
 	$(MAKE) validate
+	$(MAKE) soak
 	$(MAKE) wheel
 	$(MAKE) lowest
 	$(MAKE) shows

@@ -78,6 +78,7 @@ class Build:
     log: str
     build_ms: float
     kernels: Mapping[str, KernelLimits]
+    cached: bool = False  # not compiled, but taken from the runner's folder of binaries
 
 
 @dataclass(frozen=True)

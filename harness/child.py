@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections import deque
@@ -43,7 +44,11 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 class Ended(Exception):
-    """The child ended in the middle of a request; the text says how, to follow "the runner"."""
+    """The child ended without an answer; the text says how, to follow "the runner"."""
+
+    def __init__(self, how: str, had_read: bool) -> None:
+        super().__init__(how)
+        self.had_read = had_read  # something of the request, which may then be what it died of
 
 
 class Child:
@@ -66,6 +71,7 @@ class Child:
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
         self._read = bytearray()
+        self._sent = 0  # bytes of the present request
         for pipe in (self._to, self._from):
             os.set_blocking(pipe, False)
             if sys.platform.startswith("linux"):
@@ -79,11 +85,12 @@ class Child:
 
         Raises TimeoutError, GarbageError (not a frame, or the answer to something else) and Ended.
         """
+        self._sent = 0
         try:
             for part in (encode(frame, [memoryview(b).cast("B") for b in blobs]), *blobs):
                 self._write(memoryview(part), deadline)
         except BrokenPipeError:
-            raise Ended(self._how_it_ended()) from None
+            raise self._ended() from None
         answer, lengths = decode(self._line(deadline))
         if answer.get("id") != frame["id"]:
             raise GarbageError(f"answered request {answer.get('id')!r} instead of {frame['id']}")
@@ -133,7 +140,8 @@ class Child:
         while data:
             self._wait(self._to, select.POLLOUT, deadline)
             with contextlib.suppress(BlockingIOError):
-                data = data[os.write(self._to, data[:_PIPE_BYTES]) :]
+                count = os.write(self._to, data[:_PIPE_BYTES])
+                data, self._sent = data[count:], self._sent + count
 
     def _line(self, deadline: float) -> bytes:
         searched = 0
@@ -144,7 +152,7 @@ class Child:
             self._wait(self._from, select.POLLIN, deadline)
             with contextlib.suppress(BlockingIOError):
                 if not (chunk := os.read(self._from, _PIPE_BYTES)):
-                    raise Ended(self._how_it_ended())
+                    raise self._ended()
                 self._read += chunk
         line = bytes(self._read[:end])
         del self._read[: end + 1]
@@ -161,7 +169,7 @@ class Child:
             self._wait(self._from, select.POLLIN, deadline)
             with contextlib.suppress(BlockingIOError):
                 if not (count := os.readv(self._from, [view])):
-                    raise Ended(self._how_it_ended())
+                    raise self._ended()
                 view = view[count:]
         return blob
 
@@ -171,6 +179,13 @@ class Child:
         left_ms = (deadline - time.monotonic()) * 1000
         if left_ms <= 0 or not poll.poll(left_ms):
             raise TimeoutError
+
+    def _ended(self) -> Ended:
+        try:
+            unread = int.from_bytes(fcntl.ioctl(self._to, termios.FIONREAD, bytes(4)), sys.byteorder)
+        except OSError:  # nothing tells on this system: it is taken to have read all
+            unread = 0
+        return Ended(self._how_it_ended(), had_read=unread < self._sent)
 
     def _how_it_ended(self) -> str:
         """After its pipe closed: the signal or the exit status, for people."""

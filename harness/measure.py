@@ -22,6 +22,7 @@ from harness.candidate import Candidate
 from harness.case import CaseStore
 from harness.check import check
 from harness.errors import KilnError
+from harness.memory import Watch
 from harness.racing import Rival, sample
 from harness.supervisor import Supervisor
 from kernels.spec import DeviceSheet, Measurement, Verdict
@@ -73,6 +74,7 @@ class Meter:
     def __init__(self, supervisor: Supervisor, sheet: DeviceSheet) -> None:
         store = BufferStore(supervisor)
         self.bench = Bench(supervisor, sheet, store, CaseStore())
+        self.memory = Watch()
         self._kept: OrderedDict[str, None] = OrderedDict()  # programs left resident, the oldest first
 
     # ------------------------------------------------------------ one candidate
@@ -88,11 +90,17 @@ class Meter:
         self.bench.supervisor.recycle_if_due()
         self.bench.store.turn()
         try:
+            self._look_at_memory()
             return self._measure(candidate, budget_s, rival)
         except (Refused, RunnerLost) as failure:
             return self.failed(failure)
         finally:
             self.release(candidate)
+
+    def _look_at_memory(self) -> None:
+        supervisor = self.bench.supervisor
+        rss_bytes = supervisor.sensors().values.get("rss_bytes")
+        self.memory.look(supervisor.generation, rss_bytes, self.bench.store.held_bytes)
 
     def _measure(self, candidate: Candidate, budget_s: float, rival: Rival | None) -> Measurement:
         build = self.build(candidate)
@@ -118,7 +126,8 @@ class Meter:
             )
         times, why, pace = sampled.times_ns, sampled.why, sampled.pace
         after_mhz = self.conditions(lane)["clock_mhz"]
-        seen = {"clock_after_mhz": after_mhz, "drift": timing.drift(times), "pace": pace}
+        own_bytes = self.memory.growths[-1].last_bytes if self.memory.growths else None
+        seen = {"clock_after_mhz": after_mhz, "drift": timing.drift(times), "pace": pace, "runner_own_bytes": own_bytes}
         facts = {**facts, "conditions": {**before, **seen}}
         if isinstance(why, Verdict):
             return Measurement.failed(why, "slower than the incumbent", at_least_ns=min(times), **facts)
@@ -245,7 +254,8 @@ def sensor(values: Mapping[str, float | None], name: str) -> float | None:
 
 def built_facts(build: Build) -> dict[str, Any]:
     """What a build says, as fields of a Measurement."""
-    return {"build_ms": build.build_ms, "kernel": {entry: asdict(limits) for entry, limits in build.kernels.items()}}
+    kernel = {entry: asdict(limits) for entry, limits in build.kernels.items()}
+    return {"build_ms": build.build_ms, "build_cached": build.cached, "kernel": kernel}
 
 
 def cache_bytes(sheet: DeviceSheet) -> int:

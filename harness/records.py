@@ -20,6 +20,8 @@ def to_json(measurement: Measurement) -> dict[str, Any]:
     """A measurement as JSON; parts that are empty are left out."""
     record = {name: value for name, value in asdict(measurement).items() if value not in (None, "", (), {})}
     record["verdict"] = str(measurement.verdict)
+    if not measurement.build_cached:
+        del record["build_cached"]
     if measurement.samples_ns:
         record["samples_ns"] = [round(sample) for sample in measurement.samples_ns]  # stamps are whole ns
     return record
@@ -39,6 +41,7 @@ def from_json(record: Mapping[str, Any]) -> Measurement:
         errors=errors_of(errors) if errors else None,
         conditions=record.get("conditions", {}),
         build_ms=record.get("build_ms"),
+        build_cached=record.get("build_cached", False),
         at_least_ns=record.get("at_least_ns"),
         kernel=record.get("kernel", {}),
     )

@@ -129,7 +129,7 @@ class Supervisor:
         answer, _ = self._request("build", frame, (source.encode(),), timeout_s or self._timeouts.build_s)
         with self._reading("build"):
             kernels = {entry: KernelLimits(**limits) for entry, limits in answer["kernels"].items()}
-            return Build(answer["log"], answer["build_ms"], kernels)
+            return Build(answer["log"], answer["build_ms"], kernels, bool(answer.get("cached")))
 
     def run(
         self,
@@ -164,9 +164,9 @@ class Supervisor:
         with self._reading("sensors"):
             return Sensors(answer["values"], answer["why"])
 
-    def inject(self, fault: str, on: str, after: int = 1) -> None:
-        """Ask a runner that was started with --inject for a fault. For tests."""
-        self._request("inject", {"fault": fault, "on": on, "after": after})
+    def inject(self, fault: str | None, on: str, after: int = 1, lasting: bool = False) -> None:
+        """Ask a runner that was started with --inject for a fault, or (None) take it back. For tests."""
+        self._request("inject", {"fault": fault, "on": on, "after": after, "lasting": lasting})
 
     def _start(self) -> None:
         if self._child is not None:
@@ -220,7 +220,8 @@ class Supervisor:
             what = f"sent something else than an answer ({garbage})"
             raise self._lost(Verdict.WORKER_LOST, name or op, what) from None
         except Ended as ended:
-            verdict = Verdict.CRASHED if op in ("build", "run") else Verdict.WORKER_LOST
+            # One that died before it read the request was not killed by it.
+            verdict = Verdict.CRASHED if op in ("build", "run") and ended.had_read else Verdict.WORKER_LOST
             raise self._lost(verdict, name or op, str(ended)) from None
         except BaseException:
             self._child.kill()

@@ -443,6 +443,7 @@ class Measurement:
     errors: Errors | None = None
     conditions: Mapping[str, Any] = field(default_factory=dict)
     build_ms: float | None = None
+    build_cached: bool = False  # build_ms is of taking a binary from a cache
     at_least_ns: float | None = None  # for ABANDONED: the lower bound that was seen
     kernel: Mapping[str, Any] = field(default_factory=dict)  # per entry: work-group limit, local and private bytes
 

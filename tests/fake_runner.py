@@ -2,7 +2,8 @@
 
 It keeps buffers in memory. The source of a `build` and the entry of a `run` say how it behaves, in a word or two:
 "exit 7", "kill SEGV", "hang", "garbage", "truncate", "close", "wrong id", "half", "no ok", "strange kind", "fatal",
-"endless", "say WORDS" (to stderr, then as usual). Anything else is done as usual.
+"endless", "say WORDS" (to stderr, then as usual), "leave" and "leave slowly" (after the answer). Anything else
+is done as usual.
 """
 
 import json
@@ -119,7 +120,11 @@ def answer(frame, blobs, buffers):
     return {}, []
 
 
-def main():
+class RefusedError(Exception):
+    """An answer's kind and message of error."""
+
+
+def main(answer=answer):
     buffers = {}
     while line := sys.stdin.buffer.readline():
         frame = json.loads(line)
@@ -130,9 +135,16 @@ def main():
             words = sys.argv[1]
         if behave(words, frame):
             continue
-        fields, out = answer(frame, blobs, buffers)
+        try:
+            fields, out = answer(frame, blobs, buffers)
+        except RefusedError as refused:
+            kind, message = refused.args
+            send({"id": frame["id"], "ok": False, "error": {"kind": kind, "message": message, "fatal": False}})
+            continue
         send({"id": frame["id"], "ok": True, **fields}, *out)
-        if frame["op"] == "bye":
+        if words == "leave slowly":
+            time.sleep(0.2)
+        if frame["op"] == "bye" or words.startswith("leave"):
             return
 
 

@@ -46,6 +46,7 @@ EXPLAIN = ["--kernel", "gemv_decode", "--weights", "int4/g128", "M=1", "N=16384"
         (["explain", "x.json", "--kernel", "gemv_decode", f"M={2**31}"], "from 1 to 2147483647"),
         (["explain", "x.json", "--kernel", "gemv_decode", f"M={'9' * 5000}"], "is no size"),
         (["explain", "x.json", "--kernel", "gemv_decode", "M=1", "M=2"], "given twice"),
+        (["--trials", "0"], "--trials must be at least 1"),
     ],
 )
 def test_wrong_usage_is_a_sentence_and_exit_2(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,16 @@ def test_seeds_come_first_and_illegal_ones_are_passed_over() -> None:
     assert meter.asked == [{"variant": "wide", "WG": 32, "VEC": 4}]
 
 
+def test_a_resumed_search_asks_as_if_it_had_not_been_interrupted() -> None:
+    """Patience too counts what was known before."""
+    stop = Stop(seconds=math.inf, patience=12)
+    whole = search(SPACE, FakeMeter(), stop=stop, seed=1)
+    for cut in (1, 5, len(whole.trials) - 1, len(whole.trials)):
+        resumed = search(SPACE, FakeMeter(), stop=stop, seed=1, known=whole.trials[:cut])
+        assert resumed.trials == whole.trials
+        assert resumed.why_stopped == whole.why_stopped == "patience"
+
+
 def test_known_trials_are_not_repeated() -> None:
     first, second = FakeMeter(), FakeMeter()
     done = search(SPACE, first, stop=Stop(seconds=math.inf, trials=10))

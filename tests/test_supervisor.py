@@ -128,6 +128,15 @@ def test_death_between_requests_is_a_lost_worker(fake):
     fake.put("a", b"x")
 
 
+@pytest.mark.parametrize("words", ["leave", "leave slowly"])
+def test_a_build_is_not_blamed_for_a_death_before_it_was_read(fake, words):
+    fake.build("p", words)
+    with pytest.raises(RunnerLost) as lost:
+        fake.build("q", "x")
+    assert lost.value.verdict is Verdict.WORKER_LOST
+    assert fake.build("q", "x")
+
+
 def test_recycling_waits_to_be_asked(fake):
     for i in range(5):
         fake.build(f"p{i}", "x")

@@ -92,6 +92,8 @@ def _conditions(all_of: Sequence[Record]) -> dict[str, Any]:
     """Conditions of all finals together: what was alike as it is, numbers that differed as [least, most]."""
     found: dict[str, Any] = {}
     for name in all_of[0]:
+        if name == "generation":  # which runner it was depends on how often this study was interrupted
+            continue
         values = [conditions.get(name) for conditions in all_of]
         numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
         if all(value == values[0] for value in values):

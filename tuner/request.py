@@ -39,6 +39,7 @@ class Request:
     max_programs: int | None = None  # programs per family; None: whatever is fastest in each bucket
     objectives: tuple[str, ...] = ()  # for a Pareto table beside the result; none by default
     storage: str | None = None  # what several workers share; may hold a password, so it enters no document
+    trials: int | None = None  # of each workload at most, those that the journal has already counted
 
     def as_json(self) -> dict[str, object]:
         """What decides the outcome, for the journal and the document's provenance."""
@@ -55,6 +56,7 @@ class Request:
             "sampler": self.sampler,
             "max_programs": self.max_programs,
             "objectives": list(self.objectives),
+            "trials": self.trials,
         }
 
 
@@ -74,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="storage of the KV cache (default %(default)s)",
     )
     add("--seconds", type=float, default=DEFAULT_SECONDS, metavar="S", help="search time (default %(default)g)")
+    add("--trials", type=int, metavar="N", help="trials of each workload at most, those of earlier runs counted")
     add("--out", type=Path, metavar="F", help="the document (default results/local/<device>.json); replaced if there")
     add("--seed", type=int, default=0, metavar="N", help="of the search's random choices (default %(default)s)")
     add("--sampler", default=SAMPLERS[0], choices=SAMPLERS, help="what asks for configurations (default %(default)s)")
@@ -107,6 +110,8 @@ def from_arguments(args: argparse.Namespace) -> Request:
         raise UsageError("--kernels and --weights each need at least one name")
     if not (math.isfinite(args.seconds) and args.seconds > 0):
         raise UsageError(f"--seconds must be a positive number, not {args.seconds}")
+    if args.trials is not None and args.trials < 1:
+        raise UsageError(f"--trials must be at least 1, not {args.trials}")
     if args.seed < 0:
         raise UsageError(f"--seed must be at least 0, not {args.seed}")
     if args.max_programs is not None and args.max_programs < 1:
@@ -131,6 +136,7 @@ def from_arguments(args: argparse.Namespace) -> Request:
         max_programs=args.max_programs,
         objectives=objectives(args.objectives),
         storage=args.storage,
+        trials=args.trials,
     )
 
 

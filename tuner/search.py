@@ -28,8 +28,8 @@ class Stop:
     """When a search ends: whichever comes first."""
 
     seconds: float
-    trials: int = 10**9
-    patience: int = PATIENCE
+    trials: int = 10**9  # new ones
+    patience: int = PATIENCE  # trials without an improvement, known ones counted
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,15 @@ class _Search:
         clock: Callable[[], float],
     ) -> None:
         self._board, self._measure, self._stop, self._watch, self._clock = board, measure, stop, watch, clock
+        self._trials: list[Trial] = []
         self._since_best = 0
         self._best_ns = math.inf
 
     def run(self, known: list[Trial]) -> Outcome:
         """Until something stops it."""
-        self._trials, self._resumed = known, len(known)
-        self._best_ns = min((trial.cost_ns for trial in known), default=math.inf)
+        for trial in known:
+            self._count(trial)
+        self._resumed = len(known)
         start = self._clock()
         while True:
             for trial in self._board.news():
@@ -121,10 +123,13 @@ class _Search:
             return "time"
         return "patience" if self._since_best >= self._stop.patience else None
 
-    def _take(self, trial: Trial) -> None:
+    def _count(self, trial: Trial) -> None:
         self._trials.append(trial)
         self._since_best = 0 if trial.cost_ns < self._best_ns * (1 - IMPROVEMENT) else self._since_best + 1
         self._best_ns = min(self._best_ns, trial.cost_ns)
+
+    def _take(self, trial: Trial) -> None:
+        self._count(trial)
         if self._watch:
             self._watch(trial, Outcome(tuple(self._trials), self._resumed, "running"))
 

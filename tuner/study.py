@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 
 import kernels
 from harness.candidate import Candidate
@@ -105,6 +106,10 @@ class Study:
                 start = time.monotonic()
                 job.outcome = self._search_one(job, seconds, progress, spent, start)
                 spent += time.monotonic() - start
+        growths = self._meter.memory.growths
+        self._journal.note("memory", runners=[asdict(growth) for growth in growths])
+        for growth in filter(attrgetter("much"), growths):
+            self._say(f"note: {growth}: its driver leaks")
         return self._jobs
 
     def _search_one(self, job: Job, seconds: float, progress: Progress, spent: float, start: float) -> Outcome:
@@ -124,10 +129,13 @@ class Study:
         def watch(trial: Trial, outcome: Outcome) -> None:
             progress.trial(trial, outcome, job.limit_ns, spent + time.monotonic() - start)
 
+        stop = Stop(seconds)
+        if self._request.trials is not None:
+            stop = replace(stop, trials=max(0, self._request.trials - len(known)))
         return search(
             job.space,
             measure,
-            stop=Stop(seconds),
+            stop=stop,
             seeds=first_tries(job.space, [other.ok for other in self._neighbours(job)]),
             donors=[_donor(other) for other in self._neighbours(job)],
             sampler=self._request.sampler,

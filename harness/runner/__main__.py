@@ -12,11 +12,13 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import BinaryIO
 
 import pyopencl as cl
 
 from harness import runtimes
+from harness.runner.binaries import Binaries, share_pocl_cache
 from harness.runner.describe import describe
 from harness.runner.faults import Faults
 from harness.runner.opencl import Device
@@ -31,10 +33,13 @@ def main() -> int:
     parser.add_argument("--driver", help="load this driver alone (a name that harness.runtimes.find gives)")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--device", metavar="SELECTOR", help='"platform|device", or its number in the list')
+    parser.add_argument("--binaries", type=Path, metavar="DIR", help="keep built programs here, and look for them")
     parser.add_argument("--inject", action="store_true", help="for tests: accept requests for faults")
     args = parser.parse_args()
     _die_with_parent()
     source, sink = _take_pipe()
+    if args.binaries:
+        share_pocl_cache(args.binaries)
     found = runtimes.prepare(args.driver)
     devices = _devices()
     if args.list:
@@ -46,7 +51,8 @@ def main() -> int:
     if device is None:
         print(f"no device {args.device!r}; there are: {', '.join(devices) or 'none'}", file=sys.stderr)
         return 3
-    handlers = Device(device).handlers()
+    binaries = Binaries(args.binaries, device) if args.binaries else None
+    handlers = Device(device, binaries).handlers()
     serve(source, sink, Faults(handlers, sink).handlers if args.inject else handlers)
     return 0
 

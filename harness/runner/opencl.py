@@ -12,6 +12,7 @@ import numpy as np
 import pyopencl as cl
 
 from harness.runner import sensors
+from harness.runner.binaries import Binaries
 from harness.runner.describe import describe
 from harness.runner.launching import Sequence, bind
 from harness.runner.protocol import PROTOCOL, Kind
@@ -27,8 +28,9 @@ _CANNOT |= {cl.status_code.INVALID_IMAGE_DESCRIPTOR, cl.status_code.INVALID_IMAG
 class Device:
     """What is resident on one device, and the operations of the protocol on it."""
 
-    def __init__(self, device: cl.Device) -> None:
+    def __init__(self, device: cl.Device, binaries: Binaries | None = None) -> None:
         self._device = device
+        self._binaries = binaries
         self._context = cl.Context([device])
         profiling = cl.command_queue_properties.PROFILING_ENABLE
         self._timed = cl.CommandQueue(self._context, properties=profiling)
@@ -104,15 +106,20 @@ class Device:
         if not blobs:
             raise RequestError(Kind.BAD_REQUEST, f"{name}: no source was sent")
         start = time.perf_counter_ns()
-        program = cl.Program(self._context, blobs[0].decode())
+        source, options = blobs[0].decode(), list(frame.get("options") or ())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", cl.CompilerWarning)  # its text is in the log below
+            found = self._binaries.find(self._context, source, options) if self._binaries else None
+            program, cached = found or cl.Program(self._context, source), found is not None
             try:
-                program.build(options=list(frame.get("options") or ()))
+                if not cached:
+                    program.build(options=options)
             except cl.RuntimeError as error:
                 if error.code != cl.status_code.BUILD_PROGRAM_FAILURE:
                     raise
                 raise RequestError(Kind.BUILD_FAILED, self._log(program) or str(error)) from error
+        if self._binaries and not cached:
+            cached = self._binaries.keep(program, source, options)
         # Not program.all_kernels(): pyopencl 2026.1 never frees those, and with them 1.8 MB a program on Intel's CPU.
         entries = str(program.get_info(cl.program_info.KERNEL_NAMES)).strip("\0").split(";")
         kernels = {entry: cl.Kernel(program, entry) for entry in entries if entry}
@@ -121,6 +128,8 @@ class Device:
             "build_ms": (time.perf_counter_ns() - start) / 1e6,
             "kernels": {entry: self._limits(kernel) for entry, kernel in kernels.items()},
         }
+        if cached:
+            answer["cached"] = True
         self._programs[name] = kernels, answer
         return answer, []
 

@@ -12,7 +12,8 @@ runner never dies of a bad request, and ends when its input does.
     put {buf, bytes}                           → {have: bool}
     drop {bufs: […], programs: […]}            → unknown names are ignored
     build {program, options: […]} + source     → {log, build_ms, kernels: {entry: {work_group, local_bytes,
-                                                  private_bytes, multiple}}}; the same id again is free
+                                                  private_bytes, multiple}}, cached?}; the same id again is free.
+                                                  cached true: the build came from a folder of the runner's own
     run {program, launches, warmup, samples, rotate, restore, abort_above_ns, profile}
         launches: [{entry, global: […], local: […] | null, args: […]}]
         args:     {buf, offset?, bytes?} | {i32: v} | {f32: v}
@@ -30,7 +31,8 @@ runner never dies of a bad request, and ends when its input does.
     get {buf, offset, bytes}                   → blob
     sensors                                    → {values: {name: number | null}, why: {name: reason where null}}
     bye                                        → ok, then the runner exits 0
-    inject {fault, on, after}                  → tests only: the `after`-th next `on` goes wrong in that way
+    inject {fault, on, after, lasting}         → tests only: the `after`-th next `on` goes wrong in that way, and with
+                                                  lasting true all that follow; fault null takes it back
 
 A missing optional field means null. Numbers are finite. Buffer names are the host's choice; content goes by
 "sha256:…", so that weights cross once.
