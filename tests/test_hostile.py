@@ -118,8 +118,8 @@ def study(device: DeviceChoice, out: Path) -> Studied:
                 brief.setattr(harness.measure, "_BUILD_TIMEOUT_S", {device.sheet.kind: DEADLINE_S})
             elif fault.fault == "hang":
                 brief.setattr(harness.check, "_RUN_TIMEOUT_S", DEADLINE_S)
-            # Without a bound: drift is to be seen, not given up on.
-            found = real(self, candidate, **{**named_args, "abort_above_ns": None})
+            # Without a rival: drift is to be seen, not given up on, and the fault is to strike the candidate.
+            found = real(self, candidate, **{**named_args, "rival": None})
         supervisor.inject(None, "run")
         return found
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import kernels
+import tuner.closing
 import tuner.study
 from harness.devices import resolve
 from harness.probe_kernels import ProbeKernel
@@ -157,7 +158,7 @@ def test_a_default_that_fails_is_left_out_and_said(file: Path, capsys: pytest.Ca
 def test_an_interrupted_one_goes_on_where_it_stopped(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, held = tuner.study.compete, []
+    real, held = tuner.closing.compete, []
 
     def interrupted(*args: Any, **named: Any) -> Any:
         held.append(args[1])
@@ -165,7 +166,7 @@ def test_an_interrupted_one_goes_on_where_it_stopped(
             raise KeyboardInterrupt
         return real(*args, **named)
 
-    monkeypatch.setattr(tuner.study, "compete", interrupted)
+    monkeypatch.setattr(tuner.closing, "compete", interrupted)
     code, _, after = updated(file, {}, capsys)
     assert (code, after) == (130, None)
     code, rows, after = updated(file, {}, capsys)
