@@ -84,8 +84,8 @@ def spread(config: Config, workload: Workload, sheet: DeviceSheet) -> Config:
 
     Columns beyond one want sixteen work-items a core, since work-items grow unequal where a core is disturbed. x of
     long prompts leaves the caches: 1024 × 2048 × 16384 on a machine whose memory others used, two Zen 5 cores, one →
-    four columns: 62 → 83 % of the multiply-add probe on Intel's runtime, 62 → 82 % on PoCL. Two where registers are few:
-    1024 × 2048 × 2048, two Zen 3 cores, four → two columns and twice the KB: 45 → 54 % on PoCL.
+    four columns: 62 → 83 % of the multiply-add probe on Intel's runtime, 62 → 82 % on PoCL. Two where registers are
+    few: 1024 × 2048 × 2048, two Zen 3 cores, four → two columns and twice the KB: 45 → 54 % on PoCL.
     """
     fits = (tiles for tiles in (32, 16, 8, 4, 2) if config["TM"] * tiles <= min(128, 2 * workload.dims["M"] - 1))
     tiled = ({**config, "TILES": tiles} for tiles in fits)
