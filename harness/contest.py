@@ -31,6 +31,7 @@ _ROUND_NS = 5e6  # device time that one candidate gets in a round, within the tw
 _MOST = 25
 _SLOW_NS = 100e6  # a launch this long is sampled once a round, without a warm-up: it averages over its own noise
 ANCHOR_SAMPLES = 3
+LAUNCH_SAMPLES = 25  # of an empty kernel, which takes next to nothing
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Contest:
     """The outcome of one contest, contestants in the order they were given."""
 
     contestants: tuple[Contestant, ...]
-    anchors_ns: Mapping[str, tuple[float, ...]]  # "read", "madd", "copy": one median a round; empty where one failed
+    # "read", "madd", "copy", "launch" (an empty kernel): one median a round; empty where one failed
+    anchors_ns: Mapping[str, tuple[float, ...]]
     rates: Rates  # the anchors' medians of these rounds where there are any, else the probe's
     rounds: int
 
@@ -78,7 +80,12 @@ class _Race:
         compute = candidates[0].workload.dtypes.compute if candidates else "fp32"
         madd = probe.madd.get(compute, probe.madd["fp32"])
         self._madd = next(name for name, rate in probe.madd.items() if rate is madd)
-        self._kernels: dict[str, ProbeKernel] = {"read": probe.read.kernel, "madd": madd.kernel}
+        # An empty kernel takes 0.3 to 3 µs on PoCL, by what else the machine does: a probe minutes ago tells little.
+        self._kernels: dict[str, ProbeKernel] = {
+            "read": probe.read.kernel,
+            "madd": madd.kernel,
+            "launch": ProbeKernel("nothing"),
+        }
         if any(_writes(candidate) for candidate in candidates):
             self._kernels["copy"] = probe.copy.kernel
         self._anchors_ns: dict[str, list[float]] = {name: [] for name in self._kernels}
@@ -215,7 +222,8 @@ class _Race:
         found = {}
         for name, kernel in self._kernels.items():
             try:
-                run = self._bed.run(kernel, samples=ANCHOR_SAMPLES, warmup=1)
+                samples = LAUNCH_SAMPLES if name == "launch" else ANCHOR_SAMPLES
+                run = self._bed.run(kernel, samples=samples, warmup=1)
             except (Refused, RunnerLost):
                 self._drop_anchor(name)
                 return None
@@ -243,16 +251,15 @@ class _Race:
     def _rates(self) -> Rates:
         """The probe's rates, those of anchors replaced by what they reached beside the candidates."""
         rates = self._probe.rates
-        seen = {
-            name: kernel.work / float(np.median(self._anchors_ns[name]))
-            for name, kernel in self._kernels.items()
-            if self._anchors_ns[name]
-        }
+        times = {name: float(np.median(rounds_ns)) for name, rounds_ns in self._anchors_ns.items() if rounds_ns}
+        launch_ns = times.pop("launch", rates.launch_ns)
+        seen = {name: self._kernels[name].work / ns for name, ns in times.items()}
         return replace(
             rates,
             read_per_ns=seen.get("read", rates.read_per_ns),
             copy_per_ns=seen.get("copy", rates.copy_per_ns),
             flops_per_ns={**rates.flops_per_ns, self._madd: seen.get("madd", rates.flops_per_ns[self._madd])},
+            launch_ns=launch_ns,
         )
 
     def _clear(self) -> None:

@@ -163,5 +163,7 @@ def _limits(least: Limit, contest: Contest) -> list[int]:
     """The limit as each round's anchor saw it, so that percentages have an interval; [] without such an anchor."""
     anchors = contest.anchors_ns
     moved = anchors.get("copy") or anchors.get("read", ())
-    anchor = {"bandwidth": moved, "arithmetic": anchors.get("madd", ())}.get(least.limited_by, ())
+    anchor = {"bandwidth": moved, "arithmetic": anchors.get("madd", ()), "launch": anchors.get("launch", ())}[
+        least.limited_by
+    ]
     return [round(least.ns * ns / float(np.median(anchor))) for ns in anchor]

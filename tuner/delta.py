@@ -160,10 +160,13 @@ def judge(veteran: Veteran, lost: str, decision: Decision | None, slower: Callab
         return Finding(veteran, "suspicious", lost or "its default does not work", decision)
     again = next(f for f in decision.final.finalists if f.candidate == veteran.winner)
     limit = decision.final.facts["limit"]
-    # Launch latency has no anchor beside the candidates. It goes with the clock, as arithmetic does, or with the host,
-    # as it does on a busy CPU: what one of the two explains is not the kernel's.
-    ways = (1.0, slower(veteran, decision.final)) if limit["limited_by"] == "launch" else (1.0,)
-    moved = [_moved(veteran, again.samples_ns, limit["ns"] * way) for way in ways]
+    limits_ns = [limit["ns"]]
+    if limit["limited_by"] == "launch":
+        # What is as short as a launch goes with an empty kernel, or with the clock, as arithmetic does, or with neither
+        # on a busy host: what one of them explains is not the kernel's.
+        before_ns = _limit_before_ns(veteran)
+        limits_ns += [before_ns, before_ns * slower(veteran, decision.final)]
+    moved = [_moved(veteran, again.samples_ns, limit_ns) for limit_ns in limits_ns]
     if all(moved):
         return Finding(veteran, "suspicious", moved[0], decision)
     winner = decision.winner.finalist
@@ -174,12 +177,18 @@ def judge(veteran: Veteran, lost: str, decision: Decision | None, slower: Callab
     return Finding(veteran, "changed", f"{ratio.ratio:.2f}× as fast [{low:.2f}, {high:.2f}]", decision)
 
 
+def _limit_before_ns(veteran: Veteran) -> float:
+    """The limit that the document was made with, 0 where it does not tell."""
+    before = veteran.entry.stats
+    return before.percent_of_limit / 100 * before.median_ns if before and before.percent_of_limit else 0.0
+
+
 def _moved(veteran: Veteran, samples_ns: Sequence[float], limit_ns: float) -> str:
     """How far the time, as a multiple of the limit, has moved beyond both intervals; "" where it has not."""
     before, now = veteran.entry.stats, stats(samples_ns)
-    if before is None or not before.percent_of_limit:
+    limit_before_ns = _limit_before_ns(veteran)
+    if before is None or not limit_before_ns:
         return ""
-    limit_before_ns = before.percent_of_limit / 100 * before.median_ns
     (was_low, was_high), (low, high) = before.interval_ns, now.interval_ns
     scale = limit_before_ns / limit_ns
     ratio, least, most = scale * now.median_ns / before.median_ns, scale * low / was_high, scale * high / was_low
