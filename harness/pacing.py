@@ -26,10 +26,8 @@ def beside(meter: Meter, rival: Rival | None, lane: Lane) -> Iterator[Beside | N
         return
 
     def run(warmup: int, samples: int) -> Run:
-        try:
+        with _nobodys(meter):
             return meter.run(other, warmup=warmup, samples=samples)
-        except RunnerLost as failure:
-            raise _nobodys(failure) from failure
 
     try:
         yield Beside(run, rival.reference_ns, rival.best_ns)
@@ -43,14 +41,22 @@ def _place(meter: Meter, rival: Rival | None) -> Lane | None:
     if rival is None:
         return None
     try:
-        return None if isinstance(meter.build(rival.reference), Measurement) else meter.place(rival.reference)
+        with _nobodys(meter):
+            return None if isinstance(meter.build(rival.reference), Measurement) else meter.place(rival.reference)
     except Refused:
         return None
-    except RunnerLost as failure:
-        raise _nobodys(failure) from failure
     finally:
         meter.release(rival.reference)
 
 
-def _nobodys(failure: RunnerLost) -> RunnerLost:
-    return RunnerLost(Verdict.WORKER_LOST, failure.op, failure.log)
+@contextlib.contextmanager
+def _nobodys(meter: Meter) -> Iterator[None]:
+    """Around what is done with the reference: a runner that is lost over it is lost, whoever's turn it is."""
+    try:
+        yield
+    except RunnerLost as failure:
+        raise RunnerLost(Verdict.WORKER_LOST, failure.op, failure.log) from failure
+    except Refused as refusal:
+        if meter.bench.supervisor.alive:
+            raise
+        raise RunnerLost(Verdict.WORKER_LOST, "run", refusal.message) from refusal

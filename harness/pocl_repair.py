@@ -57,6 +57,8 @@ def repair(library: ctypes.CDLL) -> str:
     if name is None:
         return "PoCL does not know this CPU, and neither AVX-512 nor AVX2 is here to name it by: its builds will fail"
     if not _overwrite(entry, name):
+        if own != "generic" and name == "haswell":
+            return f"PoCL takes this CPU for {own} and its code could not be made writable: its kernels will be slow"
         return "PoCL does not know this CPU and its code could not be made writable: its builds will fail"
     return f"PoCL took this CPU for {own} and was told {name} (pocl issue 1049)"
 

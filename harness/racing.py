@@ -15,7 +15,7 @@ from math import comb
 from typing import TypeVar
 
 from harness import timing
-from harness.answers import Run
+from harness.answers import Refused, Run
 from harness.candidate import Candidate
 from harness.timing import HALF_WIDTH, LEAST_SAMPLES, TIE, paired_ratio, stats
 from kernels.spec import Verdict
@@ -64,10 +64,13 @@ class Beside:
     best_ns: float
 
     def pace(self) -> float:
-        """How many times slower the device is now than the study's pace; 1 where stamps tell nothing."""
+        """How many times slower the device is now than the study's pace; 1 where the reference tells nothing."""
         slow = self.reference_ns > _SLOW_NS
         count = 1 if slow else max(_ROUND_LEAST, min(_ROUND_MOST, round(_ROUND_NS / self.reference_ns)))
-        found = self.run(0 if slow else 1, count)
+        try:
+            found = self.run(0 if slow else 1, count)
+        except Refused:  # as where its copies do not fit beside the candidate's
+            return 1.0
         if timing.invalid(found.samples_ns):
             return 1.0
         return statistics.median(timing.durations(found.samples_ns)) / self.reference_ns

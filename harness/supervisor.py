@@ -84,6 +84,11 @@ class Supervisor:
         assert self._hello is not None
         return self._hello
 
+    @property
+    def alive(self) -> bool:
+        """Whether the present runner still is, as far as is known; after a fatal refusal it is not."""
+        return self._child is not None
+
     def have(self, name: str, size: int) -> bool:
         """Whether a buffer of this name and size is resident."""
         answer, _ = self._request("put", {"buf": name, "bytes": size})

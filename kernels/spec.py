@@ -212,8 +212,11 @@ class DeviceSheet:
         return 16 if self.vector_floats == 8 else 32
 
     def registers(self, lanes: int) -> int:
-        """Vector registers of a CPU that a vector of `lanes` floats takes; an unknown CPU's have 16."""
-        return -(-lanes // (self.vector_floats or 16))
+        """Vector registers of a CPU that a vector of `lanes` floats takes.
+
+        Narrow ones (NEON's four floats) count as 16, as unknown ones do: no kernel is written for fewer than eight.
+        """
+        return -(-lanes // (self.vector_floats if self.vector_floats >= 8 else 16))
 
 
 # ---------------------------------------------------------------- what may run

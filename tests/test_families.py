@@ -66,6 +66,7 @@ CPU = DeviceSheet(
     image_base_texels=0,
 )
 NARROW_CPU = replace(CPU, name="a CPU with vectors of eight floats", compute_units=2, vector_floats=8)
+NEON = replace(NARROW_CPU, name="a CPU with vectors of four floats", compute_units=8, vector_floats=4)
 WIDE = replace(
     CPU,
     name="a GPU with waves of 64",
@@ -91,7 +92,7 @@ MINIMAL = replace(
     compute_units=1,
     cache_bytes=0,
 )
-SHEETS = (CPU, NARROW_CPU, WIDE, NARROW, MINIMAL)
+SHEETS = (CPU, NARROW_CPU, NEON, WIDE, NARROW, MINIMAL)
 
 families = pytest.mark.parametrize("family", kernels.families().values(), ids=lambda family: family.name)
 variants = pytest.mark.parametrize(

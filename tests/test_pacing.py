@@ -21,11 +21,11 @@ RUN = Run((((0, 0, 0, 150),),), (200,), False)
 class Meter:
     """Builds, places and runs; each may be made to fail."""
 
-    def __init__(self, **failures: Exception | Measurement) -> None:
+    def __init__(self, alive: bool = True, **failures: Exception | Measurement) -> None:
         self.failures = failures
         self.dropped: list[str] = []
         self.released: list[Candidate] = []
-        self.bench = SimpleNamespace(supervisor=SimpleNamespace(drop=self._drop))
+        self.bench = SimpleNamespace(supervisor=SimpleNamespace(drop=self._drop, alive=alive))
 
     def _may_fail(self, what: str) -> None:
         failure = self.failures.get(what)
@@ -99,3 +99,24 @@ def test_what_the_candidate_does_wrong_stays_its_own() -> None:
         raise RunnerLost(Verdict.CRASHED, "run", "the candidate")
     assert lost.value.verdict is Verdict.CRASHED
     assert meter.dropped == ["guarded:partial:64"]
+
+
+def test_a_reference_that_is_refused_while_it_runs_tells_nothing() -> None:
+    meter: Any = Meter(run=Refused(Kind.OUT_OF_RESOURCES, "no room for its copies"))
+    with beside(meter, RIVAL, LANE) as found:
+        assert found is not None
+        assert found.pace() == 1.0
+
+
+@pytest.mark.parametrize("where", ["place", "run"])
+def test_a_refusal_that_ends_the_runner_is_no_candidates_fault(where: str) -> None:
+    meter: Any = Meter(alive=False, **{where: Refused(Kind.INTERNAL, "the context is gone")})
+
+    def pace() -> None:
+        with beside(meter, RIVAL, LANE) as found:
+            assert found is not None
+            found.pace()
+
+    with pytest.raises(RunnerLost) as lost:
+        pace()
+    assert lost.value.verdict is Verdict.WORKER_LOST

@@ -208,7 +208,7 @@ def test_a_clear_race_ends_early_for_those_who_lost(monkeypatch: pytest.MonkeyPa
         left = final.finalists[3]  # three tenths slower
         left_after.append(len(left.samples_ns))
         # Its median is told at the pace of all rounds, not of the few it ran.
-        assert final.median_ns(left) / final.default.median_ns == pytest.approx(26 / 21, rel=0.1)
+        assert final.median_ns(left) / final.default.median_ns == pytest.approx(26 / 21, rel=0.15)
     assert np.median(left_after) <= 6
     assert max(left_after) < ROUNDS
 

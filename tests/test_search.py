@@ -129,3 +129,14 @@ def test_times_count_at_the_studys_pace() -> None:
     assert [t.cost_ns for t in outcome.ok] == sorted(fake_ns(t.config) for t in outcome.trials)
     abandoned = replace(Measurement.failed(Verdict.ABANDONED, ""), at_least_ns=4000.0, conditions={"pace": 2.0})
     assert math.isinf(Trial({}, abandoned).cost_ns)
+
+
+def test_nothing_ends_a_search_before_what_it_must_have() -> None:
+    """As where the default's source was changed: everything known is still true, but the default is gone."""
+    must = {"variant": "wide", "WG": 32, "VEC": 4}
+    whole = search(SPACE, FakeMeter(), stop=FOREVER)
+    known = [trial for trial in whole.trials if trial.config != must]
+    meter = FakeMeter()
+    outcome = search(SPACE, meter, stop=Stop(0.0, trials=0, patience=1), seeds=[must], known=known[:-3], must=must)
+    assert meter.asked == [must]
+    assert outcome.why_stopped in ("time", "trials")

@@ -216,7 +216,10 @@ def test_what_two_workers_were_lost_with_crashed(url: str, clock: Callable[[floa
     cautious, brave = Worker(url, "c").open(), Worker(url, "d", lapses=math.inf).open()
     assert poison != cautious.claim()
     assert poison == brave.claim()
-    for worker in (cautious, brave):
+    brave.board.tell(Trial(poison, ok(3.0)))
+    late = Worker(url, "e").open()  # who measured it in the end knows better than those who were lost
+    assert [(t.config, t.cost_ns) for t in late.board.news()] == [(poison, 3.0)]
+    for worker in (cautious, brave, late):
         worker.board.close()
 
 
@@ -228,6 +231,8 @@ def test_a_lost_runner_is_no_verdict_of_the_study(url: str) -> None:
     assert second.claim() == config
     for _ in range(5):
         assert first.claim() != config
+    second.board.tell(Trial(config, ok(4.0)))
+    assert [(t.config, t.cost_ns) for t in first.board.news()] == [(config, 4.0)]
     first.board.close()
     second.board.close()
 

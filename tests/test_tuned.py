@@ -253,6 +253,10 @@ def test_every_single_removal_is_refused_alike_by_loader_and_schema():
         for part in path[:-1]:
             inner = inner[part]
         del inner[path[-1]]
+        if path == ("device", "capabilities", "vector_floats"):  # unknown in documents of schema 1.0
+            assert VALIDATOR.is_valid(document)
+            assert loads(json.dumps(document)).device.sheet.vector_floats == 0
+            continue
         assert not VALIDATOR.is_valid(document), path
         with pytest.raises(ConfigError):
             loads(json.dumps(document))

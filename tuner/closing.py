@@ -69,7 +69,9 @@ class Closing:
         trials = job.outcome.trials
         if not trials:
             return f"no time for a single trial of {job.workload.key}; give --seconds more"
-        default = next((t for t in trials if t.config == job.default), trials[0])
+        default = next((t for t in trials if t.config == job.default), None)
+        if default is None:
+            return f"the default of {job.workload.key} was not measured; run the same command again"
         verdict, log = default.measurement.verdict, default.measurement.log.strip()
         sentence = f"the default of {job.workload.key} ended as {verdict}: {log.splitlines()[0] if log else 'no log'}"
         if all(t.measurement.verdict is not Verdict.OK for t in trials):
@@ -127,7 +129,10 @@ class Closing:
             stay = list(dict.fromkeys((decision.final.default.candidate, decision.winner.finalist.candidate)))
             budget_s = PROGRAMS_SHARE * request.seconds * share
             contest = compete(self._meter, [*stay, *others], self._probe, budget_s=budget_s, stay=stay)
-            self._journal.note(programs.NOTE, **self._record(job, contest))
+            try:
+                self._journal.note(programs.NOTE, **self._record(job, contest))
+            except DefaultFailed as failure:  # it did not in the finals, which stand
+                self._say(f"note: {failure}: its other programs stay unmeasured")
 
     def crossover(self) -> None:
         """Measure where one kernel gives way to another: GEMV to GEMM, buckets to their neighbours; write it down."""

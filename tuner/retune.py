@@ -24,8 +24,9 @@ from harness.supervisor import Supervisor
 from harness.tables import json_text, say, table, time_text
 from kernels import tuned
 from kernels.identity import identify
-from kernels.tuned import TunedConfig
-from tuner.decisions import Decision, decisions
+from kernels.tuned import KernelSection, TunedConfig
+from tuner import programs
+from tuner.decisions import Decision
 from tuner.delta import ENDED, Delta, Finding, judge
 from tuner.export import tuned_config
 from tuner.request import Request, add_arguments, from_arguments
@@ -88,7 +89,7 @@ def retune(file: Path, out: Path, top: int, device_name: str | None, say: Callab
             study = Delta(setting, supervisor, document, past, digest, top)
             lost = [study.measure(veteran) for veteran in old]
             finals = study.finals_of_this()
-            decided = {d.workload.key: d for d in decisions(finals, device.sheet)} if finals else {}
+            decided = {d.workload.key: d for d in programs.decided(journal.records, device.sheet)} if finals else {}
             found = [
                 judge(one, why, decided.get(one.workload.key), study.slower) for one, why in zip(old, lost, strict=True)
             ]
@@ -138,7 +139,18 @@ def _renewed(made: TunedConfig, document: TunedConfig, digest: str, found: Seque
     }
     kept = {name: document.provenance[name] for name in ("verdicts",) if name in document.provenance}
     ops = {op: tuple(route for route in routes if route.kernel in made.kernels) for op, routes in document.ops.items()}
-    return replace(made, ops=ops, provenance={**made.provenance, **kept, "retuned": retuned})
+    sections = {name: _edges(section, document.kernels[name]) for name, section in made.kernels.items()}
+    return replace(made, ops=ops, kernels=sections, provenance={**made.provenance, **kept, "retuned": retuned})
+
+
+def _edges(made: KernelSection, before: KernelSection) -> KernelSection:
+    """The buckets as they were, some of which end where two kernels were measured to meet; new ones where an entry is
+    missing, as there may be no gap."""
+    old = {entry.id: entry.bucket for entry in before.entries if entry.bucket is not None}
+    if {entry.id for entry in made.entries if entry.bucket is not None} != set(old):
+        return made
+    entries = tuple(replace(one, bucket=old[one.id]) if one.bucket is not None else one for one in made.entries)
+    return replace(made, entries=entries)
 
 
 def _write(out: Path, config: TunedConfig, journal: Journal) -> None:

@@ -58,6 +58,7 @@ def search(
     donors: Sequence[Donor] = (),
     table: Table | None = None,
     board: Board | None = None,
+    must: Config | None = None,
     watch: Callable[[Trial, Outcome], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
@@ -66,14 +67,15 @@ def search(
     `measure(config, best_ns)` runs one; `best_ns` is the incumbent's median, for early abort. `seeds` are tried first
     (illegal ones are passed over), `known` trials are not repeated, `donors` are results from elsewhere, `sampler` is
     one of `tuner.sampler.SAMPLERS`, `table` spares enumerating the space again, `board` is where trials stand that
-    several workers share, `watch` hears of every new trial, other workers' too. Raises ValueError for an unknown
-    sampler. An exception of `measure` ends the search; what it finished before is the caller's journal to keep.
+    several workers share. Until `must`, one of the seeds, is among the trials, only exhaustion ends the search. `watch`
+    hears of every new trial, other workers' too. Raises ValueError for an unknown sampler. An exception of `measure`
+    ends the search; what it finished before is the caller's journal to keep.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     chooser = make_sampler(sampler, table or Table(space), seeds, seed, donors)
     board = board or Alone()
     try:
-        return _Search(board, measure, stop, watch, clock).run(board.open(chooser, known))
+        return _Search(board, measure, stop, must, watch, clock).run(board.open(chooser, known))
     finally:
         board.close()
 
@@ -86,10 +88,12 @@ class _Search:
         board: Board,
         measure: Callable[[Config, float | None], Measurement],
         stop: Stop,
+        must: Config | None,
         watch: Callable[[Trial, Outcome], None] | None,
         clock: Callable[[], float],
     ) -> None:
         self._board, self._measure, self._stop, self._watch, self._clock = board, measure, stop, watch, clock
+        self._must = None if must is None else config_key(must)  # None: not wanted, or had
         self._trials: list[Trial] = []
         self._since_best = 0
         self._best_ns = math.inf
@@ -116,15 +120,18 @@ class _Search:
         return Outcome(tuple(self._trials), self._resumed, why)
 
     def _ended(self, start: float) -> str | None:
+        if self._must is not None:
+            return None
         if len(self._trials) - self._resumed >= self._stop.trials:
             return "trials"
-        # One trial at least: seeds begin with the default.
         if self._trials and self._clock() - start >= self._stop.seconds:
             return "time"
         return "patience" if self._since_best >= self._stop.patience else None
 
     def _count(self, trial: Trial) -> None:
         self._trials.append(trial)
+        if config_key(trial.config) == self._must:
+            self._must = None
         self._since_best = 0 if trial.cost_ns < self._best_ns * (1 - IMPROVEMENT) else self._since_best + 1
         self._best_ns = min(self._best_ns, trial.cost_ns)
 

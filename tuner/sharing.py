@@ -21,7 +21,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +77,9 @@ class Shared:
         self._done: set[Key] = set()  # measured by anybody
         self._mine: set[Key] = set()  # of them what this run has without hearing of it
         self._heard: set[int] = set()  # numbers of trials that are over and dealt with
+        self._left: set[Key] = set()  # this run's runner was lost over them; others may try
         self._lapsed: Counter[Key] = Counter()
+        self._loser: dict[Key, str] = {}  # the last worker that was lost over it
         self._beats: dict[int, tuple[int, float]] = {}  # trial number → its beat and when it was first seen
         self._pending: set[Key] = set()
         self._news: list[Trial] = []
@@ -138,11 +140,12 @@ class Shared:
     def tell(self, trial: Trial) -> None:
         """See Board. The trial is in this run's journal already."""
         key = config_key(trial.config)
-        self._mine.add(key)
         with speaking(self._member.url):
             if trial.measurement.verdict is Verdict.WORKER_LOST:  # no verdict of anybody: another worker may try
+                self._left.add(key)
                 self._give_back(key)
                 return
+            self._mine.add(key)
             trial_id = self._claims.pop(key)
             try:
                 for name, value in self._told(trial).items():
@@ -188,8 +191,9 @@ class Shared:
             if reap and self._is_gone(trial):
                 self._lapse(trial)  # heard of as ended at the next look, whoever did it
         for key in freed:
-            if key not in self._done and key not in self._mine and key not in living.values():
+            if key not in self._done | self._mine | self._left and key not in living.values():
                 self._chooser.reopen(dict(key))
+        self._blame(living)
         self._pending = {key for key in living.values() if key not in self._done and key not in self._claims}
         return living
 
@@ -200,13 +204,18 @@ class Shared:
             return []
         if not trial.user_attrs.get(GIVEN_BACK):
             self._lapsed[key] += 1
-            if self._lapsed[key] == self._member.most_lapses and key not in self._done | self._mine:
-                log = f"{self._lapsed[key]} workers were lost while measuring this; --retry-crashed tries it again"
+            self._loser[key] = trial.user_attrs[WORKER]
+        return [key]
+
+    def _blame(self, living: Mapping[int, Key]) -> None:
+        """What workers were lost over again and again, and nobody has measured or is measuring, counts as crashed."""
+        for key, count in self._lapsed.items():
+            if count >= self._member.most_lapses and key not in self._done | self._mine and key not in living.values():
+                log = f"{count} workers were lost while measuring this; --retry-crashed tries it again"
                 self._done.add(key)
                 self._chooser.close(dict(key))
                 crashed = Measurement.failed(Verdict.CRASHED, log)
-                self._news.append(Trial(self._ordered(dict(key)), crashed, trial.user_attrs[WORKER]))
-        return [key]
+                self._news.append(Trial(self._ordered(dict(key)), crashed, self._loser[key]))
 
     def _hear(self, trial: FrozenTrial, key: Key) -> None:
         """What somebody measured, if it is what this run would have measured."""

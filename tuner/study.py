@@ -141,6 +141,7 @@ class Study:
             sampler=self._request.sampler,
             known=known,
             board=self._crew.board(job.space, self._device.description) if self._crew else None,
+            must=job.default,
             seed=self._request.seed,
             watch=watch,
         )
@@ -189,7 +190,7 @@ def _next_rival(rival: Rival | None, job: Job, trial: Trial) -> Rival | None:
     if trial.measurement.stats is None:
         return rival
     if rival is None:
-        return Rival(job.candidate(trial.config), trial.measurement.stats.median_ns, trial.cost_ns)
+        return Rival(job.candidate(trial.config), trial.cost_ns, trial.cost_ns)
     return replace(rival, best_ns=min(rival.best_ns, trial.cost_ns))
 
 

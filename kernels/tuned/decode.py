@@ -64,7 +64,7 @@ def decode(document: Any) -> TunedConfig:
 def _device(node: Node) -> DeviceFacts:
     limits, vendor, model = node.at("capabilities"), node.at("vendor").name(), node.at("model").name()
     numbers = ("max_work_group", "local_bytes", "max_alloc_bytes", "global_bytes", "compute_units", "cache_bytes",
-               "image_pitch_texels", "image_base_texels", "vector_floats")  # fmt: skip
+               "image_pitch_texels", "image_base_texels")  # fmt: skip
     sheet = DeviceSheet(
         name=model,
         vendor=vendor,
@@ -74,6 +74,7 @@ def _device(node: Node) -> DeviceFacts:
         subgroup_sizes=limits.at("subgroup_sizes").each(Node.positive),
         extensions=frozenset(limits.at("extensions").each(Node.name)),
         opencl_c=limits.at("opencl_c").each(Node.integer, least=2, most=2),  # type: ignore[arg-type]  # two items
+        vector_floats=limits.at("vector_floats").integer() if limits.has("vector_floats") else 0,
         **{name: limits.at(name).integer() for name in numbers},
     )
     return DeviceFacts(

@@ -77,7 +77,7 @@ class EntryStats:
     default_ns: float | None  # the family's default configuration, measured interleaved
     driver_local_ns: float | None  # the default with the driver's own work-group size, where that is right
     percent_of_limit: float | None
-    limited_by: str | None  # "bandwidth", "arithmetic", "latency"
+    limited_by: str | None  # "bandwidth", "arithmetic", "launch"
     # By what fraction the fastest kernel is faster here, where few programs were to serve many sizes. None: this is it.
     regret: float | None = None
 
