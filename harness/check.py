@@ -19,8 +19,8 @@ from harness.binding import POISON, Bench, Bound, Guarded, bind
 from harness.candidate import Candidate
 from kernels.spec import Case, Dims, Errors, Measurement, Tolerance, Verdict
 
-# A right candidate takes milliseconds. But PoCL compiles at the first launch: up to ten seconds of a core for the largest
-# unrolled kernels (gemv_decode's panel of 8 blocks by 4 tokens from local memory, two Zen 3 cores), more on a busy one.
+# A right candidate takes milliseconds. But PoCL compiles at the first launch: up to ten seconds of a core for the
+# largest unrolled kernels (gemv_decode's panel, 8 blocks by 4 tokens from local memory, Zen 3), more on a busy one.
 _RUN_TIMEOUT_S = 60.0
 
 
