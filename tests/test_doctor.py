@@ -96,7 +96,9 @@ def test_every_device_here_is_examined(device: DeviceChoice) -> None:
     assert found.launch_wall_ns > 0
     assert set(found.features) == set(FEATURES)
     assert found.features["fp16 arithmetic"] == device.sheet.has("cl_khr_fp16")
-    assert found.description == device.description
+    # PoCL counts what memory is free, which other programs change.
+    sizes = {"global_mem_size": 0, "max_mem_alloc_size": 0}
+    assert dict(found.description) | sizes == dict(device.description) | sizes
 
 
 def test_one_device_alone(device: DeviceChoice) -> None:
