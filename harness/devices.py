@@ -10,7 +10,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from harness import runtimes
@@ -59,11 +58,6 @@ class DeviceChoice:
 def runner_command(driver: str, selector: str, *more: str) -> tuple[str, ...]:
     """The command of a Python runner for one device. It loads that device's driver alone, so that no other can hurt."""
     return (sys.executable, "-P", "-m", "harness.runner", "--driver", driver, "--device", selector, *more)
-
-
-def with_binaries(command: Sequence[str], folder: Path) -> tuple[str, ...] | None:
-    """The same runner with a folder of binaries, None where it is none of ours."""
-    return (*command, "--binaries", str(folder)) if "harness.runner" in command else None
 
 
 def list_devices() -> Attached:

@@ -40,6 +40,11 @@ def trial_key(candidate: Candidate, device: Mapping[str, Any]) -> str:
     return _digest([candidate.key, candidate.workload.key, identity, PROTOCOL])
 
 
+def same_device(device: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two raw descriptions are of one silicon, driver and compiler, so that times of one hold for the other."""
+    return all(device.get(name) == other.get(name) for name in IDENTITY)
+
+
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 

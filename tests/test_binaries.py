@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.devices import DeviceChoice, with_binaries
+from harness.devices import DeviceChoice
 from harness.runner.protocol import buffer_arg, i32_arg, launch
 from harness.supervisor import Build, Refused, Supervisor
 
@@ -16,8 +16,7 @@ COUNT = "__kernel void count(__global int *a, int by) { a[get_global_id(0)] += b
 
 @contextmanager
 def runner(device: DeviceChoice, folder: Path) -> Iterator[Supervisor]:
-    command = with_binaries(device.command, folder)
-    assert command is not None
+    command = (*device.command, "--binaries", str(folder))
     with Supervisor(command) as supervisor:
         yield supervisor
 

@@ -1,9 +1,12 @@
 """What `--storage` may name, and the sentence for each way in which it does not work."""
 
+import contextlib
+import sqlite3
 import sys
 import threading
 from pathlib import Path
 
+import optuna
 import pytest
 
 from harness.errors import KilnError, UsageError
@@ -38,6 +41,15 @@ def test_what_cannot_is_wrong_usage(url: str, says: str, capsys: pytest.CaptureF
 def test_an_unknown_database_is_wrong_usage() -> None:
     with pytest.raises(UsageError, match="no database that SQLAlchemy knows"):
         open_storage("nonsense://host/db")
+
+
+def test_a_database_of_another_optuna_is_a_sentence(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    optuna.storages.get_storage(url)
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'v2.4.0.a'")
+    with pytest.raises(KilnError, match="cannot be used"):
+        open_storage(url)
 
 
 def test_a_file_that_is_something_else_is_wrong_usage(tmp_path: Path) -> None:
@@ -86,6 +98,7 @@ def test_nobody_behind_a_proxys_address_is_a_sentence(monkeypatch: pytest.Monkey
 
 def test_passwords_are_not_shown() -> None:
     assert shown("postgresql+psycopg://me:secret@host:5432/db") == "postgresql+psycopg://me:…@host:5432/db"
+    assert shown("postgresql://me:se/cr@t@host/db") == "postgresql://me:…@host/db"
     assert shown("postgresql://me@host/db") == "postgresql://me@host/db"
 
 

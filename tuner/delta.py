@@ -14,12 +14,11 @@ from datetime import UTC, datetime
 import numpy as np
 
 from harness.contest import Contest
-from harness.journal import PROTOCOL
+from harness.journal import PROTOCOL, same_device
 from harness.probe import ProbeResult, probe
 from harness.records import Record
 from harness.supervisor import Supervisor
 from harness.timing import paired_ratio, stats
-from kernels.identity import RAW
 from kernels.plan import Planned
 from kernels.space import Space
 from kernels.spec import Verdict
@@ -65,7 +64,7 @@ class Delta(Closing):
         self._since = len(self._journal.records)
         for place, record in enumerate(self._journal.records):
             if record["kind"] == "study":
-                same = all(record["device"].get(name) == self._device.description.get(name) for name in RAW)
+                same = same_device(record["device"], self._device.description)
                 self._since = place if same and record.get("retune") == of else len(self._journal.records)
             elif record["kind"] == "note" and record["text"] == ENDED:
                 self._since = len(self._journal.records)
@@ -147,7 +146,7 @@ class Delta(Closing):
 
 def _anchors(setting: Setting, past: Sequence[Record]) -> ProbeResult | None:
     """The probe that the document's limits came from: its kernels are the anchors, timed again in every contest."""
-    for record in reversed((*past, *setting.journal.records)):
+    for record in (*reversed(past), *reversed(setting.journal.records)):
         if record["kind"] == "study" and record["device"].get("name") == setting.device.description["name"]:
             return ProbeResult.from_json(record["probe"])
     setting.say("probing the device's limits")

@@ -21,12 +21,11 @@ import kernels
 from harness.candidate import Candidate
 from harness.devices import DeviceChoice, resolve
 from harness.errors import KilnError, UsageError
-from harness.journal import PROTOCOL, Journal, trial_key
+from harness.journal import IDENTITY, PROTOCOL, Journal, trial_key
 from harness.measure import Meter
 from harness.racing import Rival
 from harness.supervisor import Supervisor
 from harness.tables import say
-from kernels.identity import RAW
 from kernels.space import Space
 from kernels.spec import Config, Measurement, Verdict, Workload
 from tuner.run import journal_path, kiln_version
@@ -169,7 +168,7 @@ def _write(
         "params": params,
         "variant": space.variant,
         "workload": space.whole.workload.key,
-        "device": {name: device.description.get(name) for name in (*RAW, "vector_floats", "compute_units")},
+        "device": {name: device.description.get(name) for name in (*IDENTITY, "compute_units")},
         "protocol": f"kiln-{PROTOCOL}",
         "kiln": kiln_version(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),

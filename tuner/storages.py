@@ -62,8 +62,8 @@ def open_storage(url: str) -> BaseStorage:
 
 
 def shown(url: str) -> str:
-    """The URL without its password."""
-    return re.sub(r"(://[^/@:]*):[^@/]*@", r"\1:…@", url)
+    """The URL without its password, whatever characters that has."""
+    return re.sub(r"(://[^/@:]*):.*@", r"\1:…@", url)
 
 
 @contextlib.contextmanager
@@ -217,5 +217,7 @@ def _database(url: str) -> BaseStorage:
         name = (cause.name or "its driver").partition(".")[0]
         remedy = EXTRA if name == "psycopg" else f"pip install {name}"
         raise KilnError(f"--storage {url.partition(':')[0]}://… needs {name}, which is not here: {remedy}") from error
+    except RuntimeError as error:  # its tables are another Optuna's; the text says which command upgrades them
+        raise KilnError(f"the storage {shown(url)} cannot be used: {_reason(error)}") from error
     except (ArgumentError, ValueError) as error:
         raise UsageError(f'--storage "{shown(url)}" names no database that SQLAlchemy knows; give {_FORMS}') from error

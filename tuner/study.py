@@ -14,11 +14,10 @@ from operator import attrgetter
 import kernels
 from harness.candidate import Candidate
 from harness.errors import KilnError
-from harness.journal import PROTOCOL, trial_key
+from harness.journal import PROTOCOL, same_device, trial_key
 from harness.probe import ProbeResult, limit, probe
 from harness.racing import Rival
 from harness.supervisor import Supervisor
-from kernels.identity import RAW
 from kernels.plan import Planned
 from kernels.space import Space
 from kernels.spec import Config, Measurement
@@ -78,8 +77,7 @@ class Study:
         those anchors, timed again beside the candidates.
         """
         for record in reversed(list(self._journal.of_kind("study"))):
-            same = (*RAW, "vector_floats")
-            if all(record["device"].get(name) == self._device.description.get(name) for name in same):
+            if same_device(record["device"], self._device.description):
                 self._say("the device's limits were probed in an earlier run; the finals measure them again")
                 return ProbeResult.from_json(record["probe"])
         self._say("probing the device's limits")

@@ -10,11 +10,12 @@ import numpy as np
 
 import kernels
 from harness.candidate import Candidate
-from harness.records import Record
+from harness.records import Record, from_json
 from kernels.entry import source_sha256
 from kernels.space import Space
 from kernels.spec import Config, DeviceSheet, Family, Workload
 from kernels.tuned import ConfigError, Entry, TunedConfig
+from tuner.board import Trial
 from tuner.decisions import workload_of
 
 
@@ -72,7 +73,7 @@ def _veteran(
             rivals += [_known(family, workload, item["config"], item["driver_local"]) for item in ranked]
             break
     timed = [r for r in past if r["kind"] == "trial" and r["workload"] == workload.key and "stats" in r["measurement"]]
-    for record in sorted(timed, key=lambda r: float(r["measurement"]["stats"]["median_ns"])):
+    for record in sorted(timed, key=lambda r: Trial(r["config"], from_json(r["measurement"])).cost_ns):
         rivals.append(_known(family, workload, record["config"], False))
     space = Space(family, workload, sheet)
     default = _known(family, workload, family.default(workload, sheet), False)

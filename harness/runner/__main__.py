@@ -39,6 +39,7 @@ def main() -> int:
     _die_with_parent()
     source, sink = _take_pipe()
     if args.binaries:
+        args.binaries.mkdir(parents=True, exist_ok=True)
         share_pocl_cache(args.binaries)
     found = runtimes.prepare(args.driver)
     devices = _devices()
