@@ -20,7 +20,7 @@ tune: setup ## tune Gemma 2B's decode for this machine's CPU and print the table
 	$(PY) -m tuner --device cpu --model gemma-2b --kernels gemv_decode --seconds 110
 
 test: setup ## the test suite
-	$(PY) -m pytest -m "not slow and not scale"
+	$(PY) -m pytest -m "not slow and not scale" -n auto --maxprocesses 4 --dist worksteal
 
 test-scale: setup ## several workers on one study: PostgreSQL and Optuna's proxy, one worker killed
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
@@ -54,7 +54,7 @@ wheel: setup ## the wheel in a clean environment without OpenCL, run from /
 lowest: ## the tests on the lowest versions that pyproject.toml promises
 	$(PYTHON) -m venv build/lowest
 	build/lowest/bin/python -m pip install --quiet -c .ci/lowest.txt -e '.[cpu,test]'
-	build/lowest/bin/python -m pytest -m "not slow and not scale" -p no:cacheprovider \
+	build/lowest/bin/python -m pytest -m "not slow and not scale" -p no:cacheprovider -n auto --maxprocesses 4 --dist worksteal \
 		-k "not (awkward_shapes or minilm or hostile or crew or soak or flash_attention or gemm_prefill or kv_concat)"
 
 shows: setup ## what the README promises, run as written

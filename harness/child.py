@@ -33,6 +33,7 @@ def environment(folder: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(paths),
         "TMPDIR": str(folder),
         "PYOPENCL_NO_CACHE": "1",
+        "CUDA_CACHE_DISABLE": "1",  # NVIDIA's driver keeps binaries in ~/.nv otherwise
         "POCL_CACHE_DIR": str(folder / "pocl"),
         "POCL_KERNEL_CACHE": "0",  # files of a program go when it is dropped
     }

@@ -43,8 +43,7 @@ INLINE float8 load_eight(__global const act *p) {
 #if !ACT_FP16
   return vload8(0, p);
 #else
-  const uint8 h = convert_uint8(vload8(0, (__global const ushort *)p));
-  return as_float8(((h & 0x8000u) << 16) | ((h & 0x7FFFu) << 13)) * 0x1p112f;
+  return widen8(vload8(0, (__global const ushort *)p));
 #endif
 }
 

@@ -26,7 +26,7 @@ __kernel void dequantise(__global const uint *w, SB_TYPE sb, __global ready *wd,
   for (int j = 0; j < UNITS; j++) STORE_V(AS_UINT_V(d[j]), wd + j * P);
 #elif COMPUTE_FP16
 #pragma unroll
-  for (int j = 0; j < CODES / 2; j++) STORE_V(half_bits_of(d[2 * j]) | (half_bits_of(d[2 * j + 1]) << 16), wd + j * P);
+  for (int j = 0; j < CODES / 2; j++) STORE_V(half_words(d[2 * j], d[2 * j + 1]), wd + j * P);
 #else
 #pragma unroll
   for (int j = 0; j < CODES; j++) STORE_V(d[j], wd + j * P);
