@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,13 @@ from kernels.spec import Config, DeviceSheet, Family, Rule, Variant, Workload
 EXACT_LIMIT = 1_000_000  # beyond this many legal configurations the count is an estimate
 _PROBES = 2_000  # random descents an estimate is made from
 
+Layout = tuple[tuple[str, str], ...]  # how each packed tensor is arranged: (tensor, layout's name), sorted
+
+
+def layout_of(variant: Variant, config: Config, workload: Workload) -> Layout:
+    """Layout of every packed tensor that a configuration reads."""
+    return tuple(sorted(variant.layouts(config, workload).items()))
+
 
 @dataclass(frozen=True)
 class Space:
@@ -23,6 +31,7 @@ class Space:
     family: Family
     workload: Workload
     sheet: DeviceSheet
+    layouts: frozenset[Layout] | None = None  # what packed tensors may be arranged in; None: anything
 
     def reject(self, config: Config) -> str | None:
         """Why this configuration is not in the space, or None if it is."""
@@ -46,11 +55,30 @@ class Space:
 
     def _broken(self, config: Config, *, prunes: bool) -> str | None:
         """The first rule, of those that only prune or of the others, that does not hold."""
-        rules = (*self.family.workload_rules, *self.family.variant(config["variant"]).rules)
-        for rule in rules:
+        for rule in (*self.family.workload_rules, *self._rules(self.family.variant(config["variant"]))):
             if rule.prunes == prunes and not rule.holds(config, self.workload, self.sheet):
                 return rule.why
         return None
+
+    def _rules(self, variant: Variant) -> tuple[Rule, ...]:
+        layouts = self.layouts
+        if layouts is None:
+            return variant.rules
+        why = "everything that reads the same tensors can read this layout"
+        names = arranging(variant, self.workload)
+        shared = Rule(why, names, lambda config, workload, _: layout_of(variant, config, workload) in layouts, True)
+        return (*variant.rules, shared)
+
+    def reachable_layouts(self) -> frozenset[Layout]:
+        """Every layout that a variant which runs here can read."""
+        found = set()
+        for variant in self.family.variants:
+            if self._reject_variant(variant) is None:
+                names = arranging(variant, self.workload)
+                for values in product(*(variant.params[name] for name in names)):
+                    config = variant.config(**dict(zip(names, values, strict=True)))
+                    found.add(layout_of(variant, config, self.workload))
+        return frozenset(found)
 
     def _reject_variant(self, variant: Variant) -> str | None:
         for extension in variant.needs:
@@ -67,7 +95,8 @@ class Space:
             return
         for variant in self.family.variants:
             if self._reject_variant(variant) is None:
-                yield from self._descend(variant, _ordered(variant), {"variant": variant.name})
+                levels = _ordered(variant, self._rules(variant))
+                yield from self._descend(variant, levels, {"variant": variant.name})
 
     def _descend(
         self, variant: Variant, levels: list[tuple[str, list[Rule]]], chosen: dict[str, Any]
@@ -89,7 +118,7 @@ class Space:
             return None
         variant = variants[int(rng.integers(len(variants)))]
         chosen: dict[str, Any] = {"variant": variant.name}
-        for name, rules in _ordered(variant):
+        for name, rules in _ordered(variant, self._rules(variant)):
             legal = self._legal(name, variant, rules, chosen)
             if not legal:
                 return None
@@ -131,7 +160,7 @@ class Space:
         for variant in self.family.variants:
             if self._reject_variant(variant) is not None:
                 continue
-            levels = _ordered(variant)
+            levels = _ordered(variant, self._rules(variant))
             weights = [self._random_descent(variant, levels, rng) for _ in range(_PROBES)]
             total += sum(weights) / _PROBES
         return round(total)
@@ -148,12 +177,22 @@ class Space:
         return weight
 
 
-def _ordered(variant: Variant) -> list[tuple[str, list[Rule]]]:
+def arranging(variant: Variant, workload: Workload) -> tuple[str, ...]:
+    """The parameters that layouts depend on: those whose values change the default's."""
+    usual = layout_of(variant, variant.config(), workload)
+    return tuple(
+        name
+        for name, values in variant.params.items()
+        if any(layout_of(variant, variant.config(**{name: value}), workload) != usual for value in values)
+    )
+
+
+def _ordered(variant: Variant, rules: tuple[Rule, ...]) -> list[tuple[str, list[Rule]]]:
     """Parameters, those that the rules read first, each with the rules that become decidable when it is set."""
-    read = [name for rule in variant.rules for name in rule.names]
+    read = [name for rule in rules for name in rule.names]
     names = sorted(variant.params, key=lambda name: (-read.count(name), list(variant.params).index(name)))
     levels: list[tuple[str, list[Rule]]] = []
-    pending = list(variant.rules)
+    pending = list(rules)
     for depth, name in enumerate(names):
         known = set(names[: depth + 1])
         ready = [rule for rule in pending if known.issuperset(rule.names)]

@@ -1,12 +1,18 @@
 from dataclasses import replace
 
 import pytest
-from fakes import FAMILY, WORKLOAD, ok
+from fakes import FAMILY, SHEET, WORKLOAD, ok
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kernels
+from kernels.plan import Planned
+from kernels.space import Space, layout_of
+from kernels.spec import DTypes, Workload
+from tuner import layouts
 from tuner.choose import Searched, boxes, choose_layouts
-from tuner.search import Trial
+from tuner.search import Outcome, Trial
+from tuner.setting import Job
 
 DEFAULT = {"variant": "plain", "WG": 64, "VEC": 1}
 
@@ -45,6 +51,49 @@ def test_a_layout_must_have_been_measured_everywhere() -> None:
     assert chosen(heavy, light) == "v1"
     with pytest.raises(ValueError, match="no layout was measured for every workload"):
         chosen(searched(4096, 1, trial(2, 1.0)), searched(64, 1, trial(4, 1.0)))
+
+
+def job(family: str, m: int, weights: str) -> Job:
+    workload = Workload(family, {"M": m, "N": 512, "K": 2048}, DTypes("fp16", "fp32", "fp32"), weights)
+    space = Space(kernels.families()[family], workload, SHEET)
+    return Job(Planned(workload, 1, 1.0, 1.0), space, space.family.default(workload, SHEET), 1.0)
+
+
+def test_no_search_looks_at_layouts_that_another_reader_of_the_weights_cannot_read() -> None:
+    few, alone, many = (
+        job("gemv_decode", 1, "int4/g128"),
+        job("gemv_decode", 1, "int8"),
+        job("gemm_prefill", 64, "int4/g128"),
+    )
+    before = few.space.reachable_layouts()
+    layouts.agree([few, alone, many])
+    assert few.space.layouts == many.space.layouts == before & many.space.reachable_layouts() < before
+    assert alone.space.layouts is None  # nobody else of that format in this run
+    read = {layout_of(few.space.family.variant(c["variant"]), c, few.workload) for c in few.space.configs()}
+    assert read == few.space.layouts
+    assert few.space.reject(few.default) is None
+    assert many.space.reject(many.default) is None
+
+
+def test_a_layout_that_one_family_likes_is_weighed_in_the_other() -> None:
+    few, many = job("gemv_decode", 1, "int4/g128"), job("gemm_prefill", 64, "int4/g128")
+    layouts.agree([few, many])
+    assert layouts.liked_by_others(many, [few, many]) == []  # nobody has looked yet
+    narrow = layouts.moved(few.space, few.default, (("w", "n32k8"),))
+    assert narrow is not None
+    assert {**narrow, "P": few.default["P"]} == few.default
+    assert narrow["P"] == 32
+    few.outcome = Outcome((Trial(few.default, ok(200.0)), Trial(narrow, ok(90.0))), 0, "time")
+    (liked,) = layouts.liked_by_others(many, [few, many])
+    assert {**liked, "P": many.default["P"]} == many.default
+    assert liked["P"] == 32
+    assert layouts.moved(few.space, few.default, (("w", "n7k8"),)) is None
+
+    many.outcome = Outcome((Trial(many.default, ok(500.0)), Trial(liked, ok(490.0))), 0, "time")
+    layouts.settle([few, many])
+    assert few.space.layouts == many.space.layouts == {(("w", "n32k8"),)}
+    assert not layouts.undecided(few)
+    assert {config["P"] for config in few.space.configs()} == {32}
 
 
 def test_nothing_measured_is_said() -> None:

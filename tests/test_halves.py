@@ -65,9 +65,7 @@ def test_every_half_is_widened_exactly(vec: int, finite: np.ndarray, device: Dev
 
 
 @pytest.mark.parametrize("vec", WIDTHS)
-def test_floats_are_rounded_to_nearest_even(
-    vec: int, finite: np.ndarray, device: DeviceChoice, supervisor: Supervisor
-):
+def test_floats_are_rounded_to_nearest_even(vec: int, finite: np.ndarray, device: DeviceChoice, supervisor: Supervisor):
     exact = np.sort(finite.view(np.float16).astype(np.float32))
     ties = (exact[:-1] + exact[1:]) / 2
     near = np.concatenate([np.nextafter(ties, np.float32(np.inf)), np.nextafter(ties, np.float32(-np.inf))])

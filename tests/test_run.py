@@ -57,7 +57,7 @@ def request_on(device: DeviceChoice, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tuner.run, "plan", small_plan)
     monkeypatch.setattr(tuner.run, "resolve", lambda name: device)
     monkeypatch.setattr(tuner.study, "probe", probe_once)
-    monkeypatch.setattr(tuner.study, "Stop", lambda seconds: Stop(math.inf, trials=3))  # on any machine alike
+    monkeypatch.setattr(tuner.study, "Stop", lambda seconds: Stop(math.inf))  # on any machine alike: trials end it
     return Request(
         device.slug,
         ("small",),
@@ -71,6 +71,7 @@ def request_on(device: DeviceChoice, tmp_path: Path, monkeypatch: pytest.MonkeyP
         0,
         "kiln",
         False,
+        trials=3,
     )
 
 

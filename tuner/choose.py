@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
 
+from kernels.space import Layout, layout_of
 from kernels.spec import Config, Dims, Family, Workload
 from tuner.search import Trial
 
@@ -25,11 +26,6 @@ class Searched:
     default: Config
 
 
-def layouts_of(family: Family, config: Config, workload: Workload) -> tuple[tuple[str, str], ...]:
-    """Layout of every packed tensor that a configuration reads, in a hashable form."""
-    return tuple(sorted(family.variant(config["variant"]).layouts(config, workload).items()))
-
-
 GroupKey = tuple[str, str | None, str]  # what the layouts arrange, weights, dtype policy: what shares one layout
 
 
@@ -38,9 +34,7 @@ def group_key(family: Family, workload: Workload) -> GroupKey:
     return family.shares or family.name, workload.weights, str(workload.dtypes)
 
 
-def choose_layouts(
-    families: Mapping[str, Family], searched: Sequence[Searched]
-) -> dict[GroupKey, tuple[tuple[str, str], ...]]:
+def choose_layouts(families: Mapping[str, Family], searched: Sequence[Searched]) -> dict[GroupKey, Layout]:
     """Per group of workloads, the layout with the least total time, weighted as the model spends it.
 
     A weight is packed once and every kernel reads that copy, so the layout cannot be chosen per workload. Only layouts
@@ -53,17 +47,19 @@ def choose_layouts(
     return {key: _best_layout(families, group) for key, group in groups.items()}
 
 
-def _best_layout(families: Mapping[str, Family], group: Sequence[Searched]) -> tuple[tuple[str, str], ...]:
+def _best_layout(families: Mapping[str, Family], group: Sequence[Searched]) -> Layout:
     # Per workload: layout → the best time seen in it. Trials are sorted, so the first of a layout is its best.
-    times: list[dict[tuple[tuple[str, str], ...], float]] = []
+    times: list[dict[Layout, float]] = []
     for item in group:
         if not item.ok:
             raise ValueError(f"no candidate of {item.workload.key} succeeded; see the failures above")
-        best: dict[tuple[tuple[str, str], ...], float] = {}
+        best: dict[Layout, float] = {}
+        family = families[item.workload.family]
         for trial in item.ok:
-            best.setdefault(layouts_of(families[item.workload.family], trial.config, item.workload), trial.cost_ns)
+            variant = family.variant(trial.config["variant"])
+            best.setdefault(layout_of(variant, trial.config, item.workload), trial.cost_ns)
         times.append(best)
-    totals: dict[tuple[tuple[str, str], ...], float] = {}
+    totals: dict[Layout, float] = {}
     for layout in set().union(*times):
         if all(layout in best for best in times):
             safe = all(best[layout] <= _default_ns(item) for item, best in zip(group, times, strict=True))

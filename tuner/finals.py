@@ -12,13 +12,12 @@ import numpy as np
 from harness.candidate import Candidate
 from harness.racing import NEAR, beaten, common
 from harness.timing import LEAST_SAMPLES, Ratio, paired_ratio
-from kernels.spec import DeviceSheet, Errors
-from tuner.choose import Searched, layouts_of
+from kernels.space import Layout, layout_of
+from kernels.spec import Config, DeviceSheet, Errors
+from tuner.choose import Searched
 from tuner.search import Trial
 
 TOP = 4  # candidates of each layout that reach the finals; whoever is beaten there leaves after a few rounds
-
-Layout = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Finalist:
     @property
     def layout(self) -> Layout:
         """Layout of each packed tensor it reads."""
-        return layouts_of(self.candidate.family, self.candidate.config, self.candidate.workload)
+        return layout_of(self.candidate.variant, self.candidate.config, self.candidate.workload)
 
 
 @dataclass(frozen=True)
@@ -94,13 +93,14 @@ def finalists(
     chosen = [default_candidate]
     if default_candidate.variant.any_local:
         chosen.append(Candidate(default_candidate.family, searched.workload, searched.default, driver_local=True))
-    home = layouts_of(default_candidate.family, searched.default, searched.workload)
+    family = default_candidate.family
+
+    def layout_read(config: Config) -> Layout:
+        return layout_of(family.variant(config["variant"]), config, searched.workload)
+
+    home = layout_read(searched.default)
     for layout in dict.fromkeys((family_layout, home)):
-        inside = [
-            trial
-            for trial in searched.ok
-            if layouts_of(default_candidate.family, trial.config, searched.workload) == layout
-        ]
+        inside = [trial for trial in searched.ok if layout_read(trial.config) == layout]
         short = 2 * TOP * LEAST_SAMPLES * inside[0].cost_ns > budget_s * 1e9
         near = [trial for trial in inside[: 1 if short else TOP] if trial.cost_ns <= NEAR * inside[0].cost_ns]
         chosen += [candidate_of(trial) for trial in near]

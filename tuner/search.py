@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
@@ -44,6 +44,10 @@ class Outcome:
     def ok(self) -> list[Trial]:
         """Successful trials, fastest first; equal times keep their order."""
         return sorted((t for t in self.trials if t.measurement.verdict is Verdict.OK), key=lambda t: t.cost_ns)
+
+    def after(self, earlier: Sequence[Trial]) -> Outcome:
+        """The same with trials of an earlier search of this workload before its own."""
+        return replace(self, trials=(*earlier, *self.trials), resumed=self.resumed + len(earlier))
 
 
 def search(

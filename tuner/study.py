@@ -5,9 +5,10 @@ Every step writes what it found to the journal; what is decided from that is `tu
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from operator import attrgetter
 
@@ -21,12 +22,24 @@ from harness.supervisor import Supervisor
 from kernels.plan import Planned
 from kernels.space import Space
 from kernels.spec import Config, Measurement
+from tuner import layouts
 from tuner.donors import Donor
 from tuner.progress import Progress
 from tuner.search import Outcome, Stop, Trial, first_tries, search
 from tuner.setting import Job, Setting, shares
 
+FIRST_LOOK = 0.4  # of the time of what shares a layout, spent on all layouts; the rest goes into the one that wins
+_SETTLED = "layouts"  # the journal's note about them
 TRIAL_BUDGET_S = 0.25  # of sampling in the search; finals decide, so a search need not be precise
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A job's part in a round of searches."""
+
+    job: Job
+    share: float  # of the whole time
+    trials: int | None  # at most, those of earlier rounds and runs counted
 
 
 class Study:
@@ -61,6 +74,7 @@ class Study:
                 continue
             least = limit(family.cost(item.workload), found.rates, item.workload.dtypes.compute, sheet.cache_bytes)
             self._jobs.append(Job(item, space, default, least.ns))
+        layouts.agree(self._jobs)
         if not self._jobs:
             raise KilnError(f"{self._device.slug} can run none of the planned workloads; see the notes above")
         if found_before := sum(1 for _ in self._journal.of_kind("trial")):
@@ -89,32 +103,73 @@ class Study:
         """Search every workload for its share of the time, the quickest first; returns them with what was found.
 
         What one finds seeds the next, and a job whose single trial takes seconds begins where many quick ones have led.
+        Where kernels share packed tensors, a first round looks at all layouts and a second one at what it settled on.
         """
         self._jobs.sort(key=lambda job: job.limit_ns)
-        parts = shares(self._jobs)
-        with Progress(self._request.seconds, self._resumed) as progress:
-            spent = 0.0
-            for place, job in enumerate(self._jobs):
-                # What earlier workloads left unused goes to the later ones.
-                seconds = (self._request.seconds - spent) * parts[place] / sum(parts[place:])
-                self._meter.bench.cases.packed(  # made here, so that a search's time is spent on trials
-                    job.space.family, job.workload, job.candidate(job.default).layouts
-                )
-                progress.workload(job.name)
-                start = time.monotonic()
-                job.outcome = self._search_one(job, seconds, progress, spent, start)
-                spent += time.monotonic() - start
+        seconds, trials = self._request.seconds, self._request.trials
+        first: list[Turn] = []
+        second: list[Turn] = []
+        settled = self._settled([job for job in self._jobs if layouts.undecided(job)])
+        for job, part in zip(self._jobs, shares(self._jobs), strict=True):
+            if layouts.undecided(job) and settled is not None:
+                second.append(Turn(job, part, trials))
+            elif layouts.undecided(job):
+                look = None if trials is None else math.ceil(FIRST_LOOK * trials)
+                first.append(Turn(job, FIRST_LOOK * part, look))
+                second.append(Turn(job, (1 - FIRST_LOOK) * part, trials))
+            else:
+                first.append(Turn(job, part, trials))
+        with Progress(seconds, self._resumed) as progress:
+            spent = self._round(first, seconds * sum(turn.share for turn in first), progress, 0.0)
+            if settled is None and second:
+                found = layouts.settle([turn.job for turn in second])
+                self._journal.note(_SETTLED, request=self._request.as_json(), layouts=found)
+            elif settled is not None:
+                layouts.keep_to(settled, [turn.job for turn in second])
+            self._round(second, seconds, progress, spent)
         growths = self._meter.memory.growths
         self._journal.note("memory", runners=[asdict(growth) for growth in growths])
         for growth in filter(attrgetter("much"), growths):
             self._say(f"note: {growth}: its driver leaks")
         return self._jobs
 
-    def _search_one(self, job: Job, seconds: float, progress: Progress, spent: float, start: float) -> Outcome:
-        known = self._known(job)
+    def _settled(self, jobs: Sequence[Job]) -> Mapping[str, Sequence[Sequence[str]]] | None:
+        """What an interrupted run of the same request settled on: its second round goes on, after what is known."""
+        known = [tuple(self._known(job)) for job in jobs]
+        asked = self._request.as_json()
+        for record in reversed(list(self._journal.of_kind("note"))):
+            if record["text"] == _SETTLED and record["request"] == asked:
+                for job, trials in zip(jobs, known, strict=True):
+                    if all(trial.config != job.default for trial in trials):
+                        return None  # of another device or driver, or of other sources
+                for job, trials in zip(jobs, known, strict=True):
+                    job.outcome = Outcome(trials, len(trials), "settled")
+                found: Mapping[str, Sequence[Sequence[str]]] = record["layouts"]
+                return found
+        return None
+
+    def _round(self, turns: Sequence[Turn], until: float, progress: Progress, spent: float) -> float:
+        """Search each job for its share of the time from `spent` to `until`; returns the seconds spent in all."""
+        for place, turn in enumerate(turns):
+            job = turn.job
+            # What earlier workloads left unused goes to the later ones.
+            seconds = (until - spent) * turn.share / sum(other.share for other in turns[place:])
+            self._meter.bench.cases.packed(  # made here, so that a search's time is spent on trials
+                job.space.family, job.workload, job.candidate(job.default).layouts
+            )
+            progress.workload(job.name)
+            start = time.monotonic()
+            job.outcome = self._search_one(turn, seconds, progress, spent, start)
+            spent += time.monotonic() - start
+        return spent
+
+    def _search_one(self, turn: Turn, seconds: float, progress: Progress, spent: float, start: float) -> Outcome:
+        job = turn.job
+        earlier = list(job.outcome.trials) if job.outcome else self._known(job)
         rival: Rival | None = None
-        for trial in known:
+        for trial in earlier:
             rival = _next_rival(rival, job, trial)
+        known = [trial for trial in earlier if job.space.reject(trial.config) is None]
 
         def measure(config: Config, best_ns: float | None) -> Measurement:
             nonlocal rival
@@ -128,21 +183,23 @@ class Study:
             progress.trial(trial, outcome, job.limit_ns, spent + time.monotonic() - start)
 
         stop = Stop(seconds)
-        if self._request.trials is not None:
-            stop = replace(stop, trials=max(0, self._request.trials - len(known)))
-        return search(
+        if turn.trials is not None:
+            stop = replace(stop, trials=max(0, turn.trials - len(earlier)))
+        seeds = first_tries(job.space, [other.ok for other in self._neighbours(job)])
+        outcome = search(
             job.space,
             measure,
             stop=stop,
-            seeds=first_tries(job.space, [other.ok for other in self._neighbours(job)]),
+            seeds=[*seeds, *layouts.liked_by_others(job, self._jobs)],
             donors=[_donor(other) for other in self._neighbours(job)],
             sampler=self._request.sampler,
             known=known,
             board=self._crew.board(job.space, self._device.description) if self._crew else None,
-            must=job.default,
+            must=None if job.outcome else job.default,
             seed=self._request.seed,
             watch=watch,
         )
+        return outcome.after([trial for trial in earlier if trial not in known])
 
     def _key(self, candidate: Candidate) -> str:
         return trial_key(candidate, self._device.description)
@@ -179,7 +236,7 @@ class Study:
             sizes = [(job.workload.dims[d], other.workload.dims[d]) for d in job.workload.dims]
             return (not same_format, sum(abs(a / b - b / a) for a, b in sizes))
 
-        related = [o for o in self._jobs if o.outcome and o.workload.family == job.workload.family]
+        related = [o for o in self._jobs if o.outcome and o.workload.family == job.workload.family and o is not job]
         return [o.outcome for o in sorted(related, key=distance) if o.outcome]
 
 
