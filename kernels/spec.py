@@ -375,11 +375,12 @@ class Family:
 
 def build_options(family: Family, config: Config, workload: Workload) -> tuple[str, ...]:
     """Compiler options of a candidate: relaxed mathematics, then the variant's, the policy's and its own."""
-    defines = {**family.defines(workload), **{k: v for k, v in config.items() if k != "variant"}}
+    variant = family.variant(config["variant"])
+    defines = {**family.defines(workload), **{name: config[name] for name in variant.params}}
     return (
         "-cl-mad-enable",
         "-cl-fast-relaxed-math",
-        *family.variant(config["variant"]).options,
+        *variant.options,
         *(f"-D{name}={_literal(value)}" for name, value in defines.items()),
     )
 

@@ -19,6 +19,8 @@ def test_equal_candidates_have_equal_keys() -> None:
     assert again.key == CANDIDATE.key
     assert again == CANDIDATE
     assert len({again, CANDIDATE}) == 1
+    turned = Candidate(toy.FAMILY, toy.workload(100), dict(reversed(toy.PLAIN.config().items())))
+    assert turned.key == CANDIDATE.key  # a database gives parameters in an order of its own
 
 
 def test_what_changes_the_run_changes_the_key() -> None:

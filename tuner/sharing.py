@@ -215,21 +215,16 @@ class Shared:
                 self._done.add(key)
                 self._chooser.close(dict(key))
                 crashed = Measurement.failed(Verdict.CRASHED, log)
-                self._news.append(Trial(self._ordered(dict(key)), crashed, self._loser[key]))
+                self._news.append(Trial(dict(key), crashed, self._loser[key]))
 
     def _hear(self, trial: FrozenTrial, key: Key) -> None:
         """What somebody measured, if it is what this run would have measured."""
-        config, told = self._ordered(dict(key)), trial.user_attrs
+        config, told = dict(key), trial.user_attrs
         if told.get(KEY) != self._key_of(config):
             return
         if key not in self._done and key not in self._mine:
             self._news.append(Trial(config, from_json(told[MEASUREMENT]), told[WORKER]))
         self._done.add(key)
-
-    def _ordered(self, config: Config) -> Config:
-        """The configuration with its parameters in the table's order, which build options follow."""
-        row = self._chooser.table.row(config)
-        return config if row is None else self._chooser.table.config(row)
 
     def _add(self, trial: Trial) -> None:
         """Tell the study of a trial that it has no claim of."""
@@ -243,7 +238,7 @@ class Shared:
             measured["log"] = measured["log"][:_LOG_BYTES]
         who = {
             WORKER: trial.worker or self._member.worker,
-            KEY: self._key_of(self._ordered(trial.config)),
+            KEY: self._key_of(trial.config),
             MEASUREMENT: measured,
         }
         return {**attributes(trial.measurement), **who}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -116,10 +115,9 @@ def _candidate(family: Family, workload: Workload, entry: Entry) -> Candidate | 
 
 
 def _known(family: Family, workload: Workload, config: Config, driver_local: bool) -> Candidate | None:
-    """A candidate in the parameters' order, which build options follow; None for a variant that is no more."""
+    """A candidate; None for a variant that is no more."""
     variants = {variant.name: variant for variant in family.variants}
     variant = variants.get(config["variant"])
     if variant is None or set(config) - {"variant"} != set(variant.params) or (driver_local and not variant.any_local):
         return None
-    ordered: dict[str, Any] = {"variant": variant.name, **{name: config[name] for name in variant.params}}
-    return Candidate(family, workload, ordered, driver_local)
+    return Candidate(family, workload, config, driver_local)
