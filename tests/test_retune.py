@@ -1,10 +1,12 @@
 """A document after a driver update: kept, changed or suspicious, on a GPU on paper whose every time is known."""
 
 import json
+import math
 import shlex
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,35 @@ def test_a_device_that_is_slower_all_over_is_not_suspicious(file: Path, capsys: 
     before = tuned.load(file).protocol["probe"]
     for name in ("read_gb_per_s", "fp32_gflops"):  # the document quotes what it saw
         assert after.protocol["probe"][name] == pytest.approx(before[name] / 2, rel=1e-3)
+
+
+def test_few_programs_stay_few_and_measured_edges_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "few.json"
+    monkeypatch.setattr(tuner.study, "Stop", lambda seconds: Stop(seconds, trials=TRIALS))
+    words = ["--model", "clip-vit-b-32", "--kernels", "rmsnorm", "--seconds", "60", "--max-programs", "1"]
+    assert main(["--device", device(), *words, "--out", str(file)]) == 0
+    # An edge between the two sizes that no mean of theirs would give.
+    document = tuned.load(file)
+    section = document.kernels["rmsnorm"]
+    low, high = sorted((e for e in section.entries if e.bucket), key=lambda entry: entry.bucket["N"][1] or math.inf)
+    edge = (low.bucket["N"][1] or 0) + 1
+    moved = {
+        low.id: replace(low, bucket={**low.bucket, "N": (low.bucket["N"][0], edge)}),
+        high.id: replace(high, bucket={**high.bucket, "N": (edge + 1, high.bucket["N"][1])}),
+    }
+    entries = tuple(moved.get(entry.id, entry) for entry in section.entries)
+    tuned.write(file, replace(document, kernels={"rmsnorm": replace(section, entries=entries)}))
+
+    code, rows, after = updated(file, {}, capsys)
+    assert code == 0
+    assert {row["state"] for row in rows} == {"keep"}
+    now = after.kernels["rmsnorm"]
+    assert {entry.id: entry.bucket for entry in now.entries} == {entry.id: entry.bucket for entry in entries}
+    programs = [{e.id: (e.source_sha256, e.build_options) for e in each} for each in (now.entries, entries)]
+    assert programs[0] == programs[1]
+    assert now.programs == section.programs is not None
 
 
 def test_a_default_that_fails_is_left_out_and_said(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
