@@ -50,7 +50,7 @@ def distance(got: np.ndarray, expected: np.ndarray) -> Distance:
     return Distance(float(np.mean(np.square(error))) / power, float(error[worst] / np.sqrt(power)), worst, 0)
 
 
-def check(bench: Bench, candidate: Candidate) -> Errors | Measurement:
+def check(bench: Bench, candidate: Candidate, timeout_s: float | None = None) -> Errors | Measurement:
     """The errors over all shapes, or the failure. The program must be built; its own shape comes last.
 
     Shapes that a rule of the variant excludes, or that need another build, are passed over.
@@ -59,7 +59,7 @@ def check(bench: Bench, candidate: Candidate) -> Errors | Measurement:
     shapes = [*(other for other in awkward if other and other.workload != candidate.workload), candidate]
     every: list[Errors] = []
     for shape in shapes:
-        found = check_shape(bench, shape)
+        found = check_shape(bench, shape, timeout_s)
         if isinstance(found, Measurement):
             return found
         every.append(found)

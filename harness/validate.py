@@ -25,6 +25,9 @@ from harness.tables import MISSING, table
 from kernels.spec import DeviceSheet, Errors, Family, Measurement, Variant, Verdict, Workload
 
 _MOST_JOBS = 4  # compilers use one core each; a GPU is not shared
+# Of one launch. Nothing is timed here, and PoCL compiles at the first launch: gemv_decode's panel of 16 tokens by 2
+# blocks from local memory took it 62 s beside other work (Zen 3), more than the 60 s a search would wait.
+_DEADLINE_S = 600.0
 
 Outcome = Errors | Measurement
 
@@ -145,7 +148,9 @@ def prove(meter: Meter, candidate: Candidate, sheet: DeviceSheet) -> Outcome:
     meter.bench.store.turn()
     try:
         built = meter.build(candidate)
-        return built if isinstance(built, Measurement) else check(replace(meter.bench, sheet=sheet), candidate)
+        if isinstance(built, Measurement):
+            return built
+        return check(replace(meter.bench, sheet=sheet), candidate, _DEADLINE_S)
     except (Refused, RunnerLost) as failure:
         return meter.failed(failure)
     finally:
