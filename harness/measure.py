@@ -161,11 +161,11 @@ class Meter:
 
     # ------------------------------------------------------------ parts that finals use too
 
-    def build(self, candidate: Candidate) -> Build | Measurement:
+    def build(self, candidate: Candidate, timeout_s: float | None = None) -> Build | Measurement:
         """Compile a candidate, or say why the device cannot run it. Raises Refused and RunnerLost."""
         sheet = self.bench.sheet
         build = self.bench.supervisor.build(
-            candidate.program, candidate.source, candidate.options, _BUILD_TIMEOUT_S[sheet.kind]
+            candidate.program, candidate.source, candidate.options, timeout_s or _BUILD_TIMEOUT_S[sheet.kind]
         )
         if why := beyond_limits(candidate, build, sheet):
             return Measurement.failed(Verdict.OUT_OF_RESOURCES, why, **built_facts(build))

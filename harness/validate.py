@@ -25,8 +25,9 @@ from harness.tables import MISSING, table
 from kernels.spec import DeviceSheet, Errors, Family, Measurement, Variant, Verdict, Workload
 
 _MOST_JOBS = 4  # compilers use one core each; a GPU is not shared
-# Of one launch. Nothing is timed here, and PoCL compiles at the first launch: gemv_decode's panel of 16 tokens by 2
-# blocks from local memory took it 62 s beside other work (Zen 3), more than the 60 s a search would wait.
+# Of a build and of a launch. Nothing is timed here, and compilers are slow beside other work (Zen 3): PoCL, which
+# compiles at the first launch, took 62 s for gemv_decode's panel of 16 tokens by 2 blocks from local memory, Intel's
+# more than 90 s for its subgroups. A search would not wait so long.
 _DEADLINE_S = 600.0
 
 Outcome = Errors | Measurement
@@ -147,7 +148,7 @@ def prove(meter: Meter, candidate: Candidate, sheet: DeviceSheet) -> Outcome:
     meter.bench.supervisor.recycle_if_due()
     meter.bench.store.turn()
     try:
-        built = meter.build(candidate)
+        built = meter.build(candidate, _DEADLINE_S)
         if isinstance(built, Measurement):
             return built
         return check(replace(meter.bench, sheet=sheet), candidate, _DEADLINE_S)
