@@ -15,6 +15,7 @@ from harness.errors import KilnError
 from kernels import tuned
 from kernels.explain import explain
 from kernels.select import Level, select
+from kernels.sheet import load_sheet
 from kernels.space import Space
 from kernels.spec import DTypes, Errors, Tolerance, Workload
 from tuner.decisions import final_record, latest_study, workload_of, workload_record
@@ -82,6 +83,14 @@ def test_document_is_valid_and_rebuilt_alike(tmp_path: Path) -> None:
     assert first.stats.percent_of_limit == pytest.approx(25.0, rel=0.01)
     assert second.config == FAMILY.default(workload(2048, 16384), config.device.sheet)  # its challenger was slower
     assert {entry.bucket is None for entry in entries.values()} == {True}
+
+
+def test_a_document_holds_the_traps_of_its_devices_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tuned_config(RECORDS, "0").kernels["gemv_decode"].deny == ()
+    monkeypatch.setattr("tuner.export.known_sheet", lambda description: load_sheet("adreno640"))
+    config = tuned.loads(tuned.dumps(tuned_config(RECORDS, "0")))
+    (rule,) = config.kernels["gemv_decode"].deny
+    assert (rule.params, rule.compiler) == ({"variant": "subgroup"}, ("<E031.38.11",))
 
 
 def test_an_engine_finds_the_tuned_entry_again() -> None:

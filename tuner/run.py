@@ -108,7 +108,7 @@ def _greet(journal: Journal, device: DeviceChoice, say: Callable[[str], None]) -
         for contradiction in contradictions(sheet, device.sheet):
             say(f"note: {contradiction}")
         for why in sorted({denied.why for denied in device.sheet.denied}):
-            say(f"note: some configurations are left out, because {why} with this compiler")
+            say(f"note: some configurations are left out for what this compiler gets wrong: {why}")
     if journal.damaged:
         say(f"line {', '.join(map(str, journal.damaged))} of the journal was torn and is passed over")
     if journal.lost:
