@@ -126,6 +126,21 @@ def test_a_gap_of_an_earlier_study_is_not_this_ones() -> None:
     assert tuned_config([*RECORDS, wall, *RECORDS], "0").protocol["wall_gap"] == {}
 
 
+def test_a_bound_on_launches_stands_in_the_protocol_and_leaves_out_what_breaks_it() -> None:
+    study = {**STUDY, "request": {"device": "cpu", "max_dispatch_ms": 0.45}}
+    records = [study, *(json.loads(json.dumps(record)) for record in RECORDS[1:])]
+    for record in records[1:]:
+        record["facts"] = {**FACTS, "max_dispatch_ns": 450_000.0}
+    config = tuned.loads(tuned.dumps(tuned_config(records, "0")))
+    assert config.protocol["max_dispatch_ms"] == 0.45
+    (entry,) = config.kernels["gemv_decode"].entries  # the other size has nothing within 450 µs, this one no alternate
+    assert entry.params["BLOCKS"] == 8
+    assert "max_dispatch_ms" not in tuned_config(RECORDS, "0").protocol
+    records[1]["facts"]["max_dispatch_ns"] = 1.0
+    with pytest.raises(KilnError, match="no candidate of any workload keeps its launches within --max-dispatch-ms"):
+        tuned_config(records, "0")
+
+
 def test_ids_tell_options_and_caches_apart() -> None:
     plain = Workload("f", {"M": 2}, DTypes("fp16", "fp32", "fp32"), "int4/g128")
     gated = replace(plain, options={"act": "silu", "gated": True})

@@ -44,7 +44,7 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
     device = identify(study["device"], sheet)
     known = known_sheet(study["device"])
     decided = programs.decided(records, sheet)
-    most = study["request"].get("max_programs")
+    most, most_ms = (study["request"].get(name) for name in ("max_programs", "max_dispatch_ms"))
     measured = edges.edges(notes(records, edges.NOTE), [decision.workload for decision in decided])
     sections = {}
     for name, family in kernels.families().items():
@@ -65,6 +65,7 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
             "conditions": _conditions([record["facts"]["conditions"] for record in finals]),
             "probe": study["rates"],
             "wall_gap": _wall_gaps(records, decided),
+            **({} if most_ms is None else {"max_dispatch_ms": most_ms}),
         },
         provenance={
             "generator": f"kiln-workbench {version}",
