@@ -9,6 +9,7 @@ from pathlib import Path
 
 import kernels
 from harness.errors import UsageError
+from harness.hinted import LEVELS
 from kernels.plan import load_model
 from kernels.spec import WeightFormat
 from tuner import storages
@@ -40,6 +41,8 @@ class Request:
     objectives: tuple[str, ...] = ()  # for a Pareto table beside the result; none by default
     storage: str | None = None  # what several workers share; may hold a password, so it enters no document
     max_dispatch_ms: float | None = None  # that a single launch of a winner may take; None: as long as it likes
+    priority: str | None = None  # hints to the driver, "low", "normal" or "high"; None: none is given
+    performance: str | None = None
     trials: int | None = None  # of each workload at most, those that the journal has already counted
 
     @property
@@ -63,6 +66,8 @@ class Request:
             "max_programs": self.max_programs,
             "objectives": list(self.objectives),
             "max_dispatch_ms": self.max_dispatch_ms,
+            "priority": self.priority,
+            "performance": self.performance,
             "trials": self.trials,
         }
 
@@ -99,6 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MS",
         help="choose no kernel with a single launch longer than this: a phone's screen waits for it",
     )
+    for name, what in (("priority", "scheduling against graphics"), ("performance", "clocks")):
+        add(f"--{name}", choices=LEVELS, help=f"hint to the driver for {what}, where it takes one (default none)")
     add("--objectives", default="", metavar="A,B", help=f"a Pareto table over some of {', '.join(OBJECTIVES)}")
     add("--storage", metavar="URL", help="share the study: journal:PATH, postgresql+psycopg://… or grpc://HOST:PORT")
     add("--retry-crashed", action="store_true", help="try again what crashed in an earlier run")
@@ -151,6 +158,8 @@ def from_arguments(args: argparse.Namespace) -> Request:
         max_programs=args.max_programs,
         objectives=objectives(args.objectives),
         max_dispatch_ms=args.max_dispatch_ms,
+        priority=args.priority,
+        performance=args.performance,
         storage=args.storage,
         trials=args.trials,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.devices import DeviceChoice, known_sheet, resolve
 from harness.errors import KilnError
+from harness.hinted import hinted
 from harness.journal import Journal
 from harness.measure import Meter
 from harness.supervisor import Supervisor
@@ -39,12 +40,14 @@ def journal_path(out: Path) -> Path:
 
 def tune(request: Request, say: Callable[[str], None]) -> list[Decision]:
     """Carry out a request and write its document. Raises KilnError and its kin; everything finished is kept."""
-    device = resolve(request.device)
+    device = hinted(resolve(request.device), priority=request.priority, performance=request.performance)
     planned = _plan(request, say)
     out = out_path(request, device)
     with Journal(journal_path(out), retry_crashed=request.retry_crashed) as journal:
         _greet(journal, device, say)
         with _crew(request, journal, say) as crew, Supervisor(device.command) as supervisor:
+            for hint, outcome in supervisor.hello().hints.items():
+                say(f"{hint}: {outcome}")
             setting = Setting(request, device, journal, Meter(supervisor, device.sheet), say, crew)
             study = Study(setting)
             probed = study.prepare(supervisor, planned)
