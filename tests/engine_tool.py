@@ -1,0 +1,52 @@
+"""Builds the C++ side of kernels/engine for tests, once; skips visibly where a compiler or the header is missing."""
+
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import kernels
+
+ENGINE = Path(kernels.__file__).parent / "engine"
+BUILD = Path(__file__).parent.parent / "build" / "engine"
+WARNINGS = ("-std=c++17", "-Wall", "-Wextra", "-Werror")
+SANITIZERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
+
+
+@cache
+def missing() -> str:
+    """Why the C++ side cannot be built here, "" if it can."""
+    if not shutil.which("g++"):
+        return "g++ is not here; install it with: apt-get install g++"
+    probe = subprocess.run(
+        ["g++", "-std=c++17", "-fsyntax-only", "-x", "c++", "-"],
+        input="#include <nlohmann/json.hpp>\n", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return (
+        ""
+        if probe.returncode == 0
+        else "nlohmann/json is not here; install it with: apt-get install nlohmann-json3-dev"
+    )
+
+
+def query_tool() -> Path:
+    """kernels/engine/query.cpp, built with sanitizers; anew where a source is newer."""
+    if why := missing():
+        pytest.skip(why)
+    return build("query.cpp", "kiln-query", *SANITIZERS)
+
+
+def build(source: str, name: str, *flags: str) -> Path:
+    program, sources = BUILD / name, [ENGINE / source, ENGINE / "kiln.hpp"]
+    if not program.exists() or program.stat().st_mtime < max(file.stat().st_mtime for file in sources):
+        BUILD.mkdir(parents=True, exist_ok=True)
+        fresh = program.with_suffix(".new")  # workers of one test run may build at once
+        done = subprocess.run(
+            ["g++", *WARNINGS, str(ENGINE / source), "-o", str(fresh), *flags],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-4000:]
+        fresh.replace(program)
+    return program
