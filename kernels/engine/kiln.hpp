@@ -458,7 +458,8 @@ inline void canonical(const Json& value, std::string& out) {
 // ---------------------------------------------------------------- decoding: kernels/tuned/decode.py
 
 inline bool only_digits(const std::string& text) {
-  return !text.empty() && text.size() <= 9 && text.find_first_not_of("0123456789") == std::string::npos;
+  return !text.empty() && text.size() <= 9 && (text.size() == 1 || text[0] != '0') &&
+         text.find_first_not_of("0123456789") == std::string::npos;
 }
 
 inline std::vector<Int> version(const Node& node, std::size_t parts) {
