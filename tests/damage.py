@@ -118,7 +118,7 @@ def _option(rng: random.Random, document: Json) -> None:
 def _nest(rng: random.Random, document: Json) -> None:
     parent, key = _place(rng, document)
     value: Json = 1
-    for _ in range(rng.choice((10, 50, 60, 64, 70, 900))):
+    for _ in range(rng.choice((10, 50, 60, 64, 70))):
         value = [value] if rng.random() < 0.5 else {"a": value}
     if rng.random() < 0.5 and isinstance(parent, dict):
         parent["later"] = value  # an unknown field, whose content nobody looks at
@@ -176,4 +176,11 @@ def _digits(rng: random.Random, data: bytes) -> bytes:
     return data if at < 0 else data[: at + 3] + tail + data[at + 3 :]
 
 
-_TEXT = (_cut, _flip, _flip, _insert, _twice, _digits)
+def _deep(rng: random.Random, data: bytes) -> bytes:
+    """Lists within each other, beyond what a recursive reader bears."""
+    at, depth = data.find(b": ", rng.randrange(len(data))), rng.choice((80, 2_000, 100_000))
+    inner = b"[" * depth + b"]" * depth
+    return data if at < 0 else data[: at + 2] + rng.choice((inner, b"[" * depth)) + b"," + data[at + 2 :]
+
+
+_TEXT = (_cut, _flip, _flip, _insert, _twice, _digits, _deep)

@@ -22,15 +22,22 @@ def missing() -> str:
     """Why the C++ side cannot be built here, "" if it can."""
     if not shutil.which("g++"):
         return "g++ is not here; install it with: apt-get install g++"
-    probe = subprocess.run(
-        ["g++", "-std=c++17", "-fsyntax-only", "-x", "c++", "-"],
-        input="#include <nlohmann/json.hpp>\n", capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return (
-        ""
-        if probe.returncode == 0
-        else "nlohmann/json is not here; install it with: apt-get install nlohmann-json3-dev"
-    )
+    return "" if _has("nlohmann/json.hpp") else "nlohmann/json is not here: apt-get install nlohmann-json3-dev"
+
+
+@cache
+def opencl_missing() -> str:
+    """Why a host in C++ cannot be built here, "" if it can."""
+    library = subprocess.run(["g++", "-print-file-name=libOpenCL.so"], capture_output=True, text=True, check=False)
+    if _has("CL/cl.h") and Path(library.stdout.strip()).is_absolute():
+        return ""
+    return "OpenCL's headers or loader are not here: apt-get install opencl-headers ocl-icd-opencl-dev"
+
+
+def _has(header: str) -> bool:
+    probe = f"#if !__has_include(<{header}>)\n#error\n#endif\n"
+    command = ["g++", "-std=c++17", "-fsyntax-only", "-x", "c++", "-"]
+    return subprocess.run(command, input=probe, capture_output=True, text=True, check=False).returncode == 0
 
 
 def query_tool() -> Path:
@@ -42,7 +49,7 @@ def query_tool() -> Path:
 
 def build(source: str, name: str, *flags: str) -> Path:
     """The program, anew where a source is newer; one worker of a test run builds it and the others wait."""
-    program, sources = BUILD / name, [ENGINE / source, ENGINE / "kiln.hpp"]
+    program, sources = BUILD / name, [ENGINE / source, *ENGINE.glob("*.hpp")]
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
