@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup tune test test-scale soak check bench sanitize validate wheel lowest shows ci clean
+.PHONY: help setup tune test test-scale soak check bench sanitize validate wheel lowest shows engine-example fuzz-config ci clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -59,6 +59,29 @@ lowest: ## the tests on the lowest versions that pyproject.toml promises
 
 shows: setup ## what the README promises, run as written
 	.ci/shows
+
+ENGINE := build/engine
+DEBIAN := g++ nlohmann-json3-dev opencl-headers ocl-icd-opencl-dev
+define engine-packages
+	@test -e /usr/include/nlohmann/json.hpp -a -e /usr/include/CL/cl.h && command -v g++ >/dev/null || \
+		if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(DEBIAN); \
+		else echo "a C++ compiler, nlohmann/json or OpenCL's headers are not here; install them with: sudo apt-get install -y $(DEBIAN)"; exit 1; fi
+endef
+
+engine-example: setup ## tune two kernels for this CPU, bundle them, run them from a C++ program that checks the results
+	$(engine-packages)
+	mkdir -p $(ENGINE)
+	g++ -std=c++17 -Wall -Wextra -Werror -O1 -fPIC -c kernels/engine/example.cpp -o $(ENGINE)/kiln-example.o
+	g++ $(ENGINE)/kiln-example.o -o $(ENGINE)/kiln-example -lOpenCL
+	g++ -shared $(ENGINE)/kiln-example.o -o $(ENGINE)/kiln-example.so -lOpenCL
+	$(PY) -m tuner --device cpu --model gemma-2b --kernels gemv_decode,rmsnorm --weights int4/g128 --seconds 15 \
+		--out $(ENGINE)/cpu.json
+	$(PY) -m tuner bundle $(ENGINE)/cpu.json $(ENGINE)/bundle
+	$(PY) -m harness.hosted $(ENGINE)/kiln-example.so $(ENGINE)/bundle Portable
+
+fuzz-config: setup ## 10,000 damaged documents through both loaders, C++ under sanitizers: no crash, no disagreement
+	$(engine-packages)
+	$(PY) -m pytest -m slow tests/test_fuzz_config.py
 
 ci: ## all of it
 	$(MAKE) test

@@ -13,6 +13,8 @@ from kernels.space import Space
 from kernels.spec import DeviceSheet, Dims, Family, ImageView, Workload, evaluate
 from kernels.tuned import Deny, DeviceFacts, Entry, KernelSection
 
+_LARGEST = 2**63 - 1  # what an engine computes with
+
 
 def reason_against(
     entry: Entry, section: KernelSection, workload: Workload, device: DeviceFacts, family: Family, predicted: bool
@@ -50,7 +52,7 @@ def compiler_meets(bound: str, compiler: str) -> bool:
     (series, limit), (theirs, version) = _version(match[2]), _version(compiler)
     if series != theirs:
         return False
-    version = (*version, *[0] * len(limit))[: len(limit)]
+    version = (*version, *[(0, "")] * len(limit))[: len(limit)]
     return {
         ">=": version >= limit,
         "<=": version <= limit,
@@ -60,9 +62,11 @@ def compiler_meets(bound: str, compiler: str) -> bool:
     }[match[1]]
 
 
-def _version(text: str) -> tuple[str, tuple[int, ...]]:
+def _version(text: str) -> tuple[str, tuple[tuple[int, str], ...]]:
+    """Letters in front, and the numbers as (length, digits), which order as they do however long they are."""
     series = re.match(r"[A-Za-z]*", text)
-    return (series[0].lower() if series else ""), tuple(int(number) for number in re.findall(r"\d+", text))
+    numbers = [number.lstrip("0") for number in re.findall(r"[0-9]+", text)]
+    return (series[0].lower() if series else ""), tuple((len(number), number) for number in numbers)
 
 
 def _lacking(entry: Entry, dims: Dims, sheet: DeviceSheet) -> str | None:
@@ -77,6 +81,9 @@ def _lacking(entry: Entry, dims: Dims, sheet: DeviceSheet) -> str | None:
     for dim, step in needs.multiple_of.items():
         if dims[dim] % step:
             return f"needs {dim} to be a multiple of {step}"
+    sizes = [*(size for launch in entry.launches for size in launch.grid), *(s.bytes for s in entry.scratch)]
+    if any(evaluate(size, dims) > _LARGEST for size in sizes):
+        return "one of its sizes is beyond 64 bits at these dims"
     for launch in entry.launches:
         local = launch.local or ()
         if prod(local) > sheet.max_work_group or any(

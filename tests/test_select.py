@@ -201,6 +201,8 @@ def test_local_memory_multiples_rules_and_grids():
     split = config(entry("split", box((1, 16), (1, None)), SPLIT=4, job=workload(k=16384)))
     assert pick(split, job=workload(k=16384)).entry.id == "split"
     assert any('rule "each part of K has 1,024" does not hold' in note for note in pick(split).notes)
+    far = replace(ONE, scratch=(replace(ONE.scratch[0], bytes=(2**53 - 1, 2**12)),))
+    assert any("beyond 64 bits" in note for note in pick(config(far, WIDE, FEW, SPARE)).notes)
     uneven = replace(ONE, launches=(replace(ONE.launches[0], local=(48, 1)), ONE.launches[1]))
     assert any("no multiple of its work-group" in note for note in pick(config(uneven, WIDE, FEW, SPARE)).notes)
 
@@ -243,6 +245,8 @@ def test_deny_rules():
         ("<r40p0", "r38p1", True),
         (">=LLVM-14", "LLVM-14.0.6", True),
         (">=550", "550.54.14", True),
+        (">=550", "0550", True),
+        (">=" + "9" * 5000, "9" * 4999, False),
     ],
 )
 def test_compiler_versions(bound, compiler, holds):

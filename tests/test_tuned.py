@@ -121,6 +121,8 @@ BROKEN = [
     ("device.capabilities.local_bytes", "32k", "$.device.capabilities.local_bytes should be an integer"),
     ("device.capabilities.local_bytes", True, "local_bytes should be an integer of at least 0, found True"),
     ("device.capabilities.local_bytes", -1, "local_bytes should be an integer of at least 0, found -1"),
+    ("device.capabilities.max_alloc_bytes", 2**53, "max_alloc_bytes should be at most 9007199254740991, found 9007"),
+    ("device.capabilities.max_alloc_bytes", 1e300, "max_alloc_bytes should be at most 9007199254740991, found 1e+300"),
     ("device.capabilities.image2d", [1], "$.device.capabilities.image2d should have 2 items, found 1"),
     ("device.capabilities.image2d", [1, 0], "$.device.capabilities.image2d[1] should be an integer of at least 1"),
     ("device.capabilities.max_work_item_sizes", [], "should have at least 1 items"),
@@ -284,6 +286,10 @@ def test_truncated_documents_are_refused_at_every_length(tmp_path):
         (b"\xff\xfe{}", "is not UTF-8 text"),
         (b"hello", "is not JSON"),
         (b'{"a": 1' + b"0" * 5000 + b"}", "holds a number too long"),
+        (b'{"a": 9223372036854775808}', "holds a number too long"),
+        (b'{"a": 1e999}', "holds a number too long"),
+        (b'{"a": "\\ud800"}', "holds half of a character"),
+        (b'{"a": ' + b"[" * 64 + b"]" * 64 + b"}", "nested too deeply"),
         (b'{"a": NaN}', "holds NaN, which JSON has no form for"),
         (b'{"format": 1, "format": 2}', 'has "format" twice'),
         (b"[" * 100_000, "nested too deeply"),
@@ -317,6 +323,13 @@ def test_overlaps_and_gaps_are_named():
     half = replace(ONE, id="half", bucket=box((1, 1), (1, 4095)))
     with pytest.raises(ConfigError, match='overlapping buckets: entries "half" and "one"'):
         dumps(config(ONE, half, SPARE))
+    # An option of true and one of 1 are one match, as they are when an entry is looked for
+    twins = [
+        replace(ONE, id=name, match=replace(ONE.match, options={"gated": value}), alternates=())
+        for name, value in (("a", True), ("b", 1))
+    ]
+    with pytest.raises(ConfigError, match='overlapping buckets: entries "b" and "a"'):
+        dumps(config(*twins, SPARE))
     other = replace(ONE, id="other", bucket=box((1, 1), (9000, None)))
     with pytest.raises(ConfigError, match=r'leaves a gap at .*N 8192…8999.*beside entries "one" and "other"'):
         dumps(config(ONE, other, SPARE))
@@ -324,6 +337,19 @@ def test_overlaps_and_gaps_are_named():
     corner = [replace(ONE, id="a", bucket=box((1, 1), (1, 10))), replace(ONE, id="b", bucket=box((2, 2), (11, 20)))]
     with pytest.raises(ConfigError, match="leaves a gap"):
         dumps(config(*corner, SPARE))
+
+
+def test_a_gap_among_many_dims_is_found_at_once():
+    """The grid of all edges of these buckets has 24^12 cells."""
+    section = config().kernels["gemv_decode"]
+    dims = [f"D{i}" for i in range(12)]
+    args = (*(arg for arg in section.abi.args), *(replace(section.abi.args[-1], name=dim) for dim in dims))
+    many = [
+        replace(ONE, id=f"e{i}", alternates=(), bucket=dict.fromkeys(dims, (10 * i + 1, 10 * i + 5))) for i in range(12)
+    ]
+    wide = replace(section, abi=replace(section.abi, args=args), entries=(*many, SPARE), default="spare")
+    with pytest.raises(ConfigError, match=r'leaves a gap at D0 1…5, .*D9 6…10, beside entries "e0" and "e1"'):
+        dumps(replace(config(), kernels={"gemv_decode": wide}))
 
 
 def test_other_matches_have_buckets_of_their_own():

@@ -30,6 +30,7 @@ def test_wheel_in_a_clean_environment_run_from_root(tmp_path: Path) -> None:
     assert tops == {"kernels", "tuner", "harness", "reference"}
     assert "kernels/gemv_decode/panel.cl" in names
     assert "kernels/models/gemma-2b.toml" in names
+    assert {"kernels/engine/kiln.hpp", "kernels/engine/kiln_opencl.hpp"} <= set(names)
 
     venv = tmp_path / "venv"
     run(sys.executable, "-m", "venv", str(venv))

@@ -1,7 +1,7 @@
 """The command line: `python -m tuner [options]` tunes, `python -m tuner explain FILE …` tells what an engine would get,
 `python -m tuner replay SPACE.npz …` tries the search on recorded spaces, `python -m tuner pareto FILE` shows what may
 be traded for what, `python -m tuner retune FILE --delta` measures a document's best few again, `python -m tuner
-record` every configuration of a small space.
+record` every configuration of a small space, `python -m tuner bundle FILE DIR` puts it into a folder with its sources.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 device not there, 130 interrupted with everything finished kept.
 """
@@ -20,13 +20,19 @@ from harness.tables import json_text, say
 from kernels import tuned
 from kernels.explain import explain
 from kernels.identity import identify
-from tuner import pareto, record, replay, retune
+from tuner import bundle, pareto, record, replay, retune
 from tuner.request import add_arguments, from_arguments
 from tuner.run import journal_path, out_path, tune
 from tuner.summary import rows, summary
 from tuner.wanted import add_workload, workload_of
 
-VERBS = {"replay": replay.main, "pareto": pareto.main, "retune": retune.main, "record": record.main}
+VERBS = {
+    "replay": replay.main,
+    "pareto": pareto.main,
+    "retune": retune.main,
+    "record": record.main,
+    "bundle": bundle.main,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ TOKENS = (1, 2, 4, 8, 16)
 
 def tokens_up(workload: Workload) -> int:
     """M rounded up to a power of two."""
-    return 1 << int(workload.dims["M"] - 1).bit_length()
+    return 1 << (workload.dims["M"] - 1).bit_length()
 
 
 def arguments(workload: Workload, *between: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -137,7 +138,13 @@ def load(path: Path) -> TunedConfig:
 def loads(text: str) -> TunedConfig:
     """Read a document's text, as `load` does; for engines without a file system."""
     try:
-        document = json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_no_constant)
+        document = json.loads(
+            text,
+            object_pairs_hook=_without_doubles,
+            parse_constant=_no_constant,
+            parse_int=_integer,
+            parse_float=_real,
+        )
     except json.JSONDecodeError as error:
         cut_string = error.msg.startswith("Unterminated") and "\n" not in text[error.pos :]
         truncated = cut_string or error.pos >= len(text.rstrip())
@@ -147,10 +154,9 @@ def loads(text: str) -> TunedConfig:
         ) from error
     except ConfigError:
         raise
-    except ValueError as error:  # Python's limit on digits of an integer
-        raise ConfigError("the document holds a number too long; tune again or restore the file") from error
     except RecursionError as error:
-        raise ConfigError("$ is nested too deeply to be a tuned config; restore the file") from error
+        raise ConfigError(_TOO_DEEP) from error
+    _check_values(document)
     config = decode(document)
     check(config)
     given = document.pop("content_sha256", None)
@@ -176,3 +182,38 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ConfigError(f"the document holds {name}, which JSON has no form for; tune again or restore the file")
+
+
+# What JSON allows and readers differ in: integers beyond 64 bits, floats beyond a double's range, nesting, and escapes
+# of half a character. kernels/engine/kiln.hpp refuses the same, so that a document is good everywhere or nowhere.
+_TOO_LONG = "the document holds a number too long; tune again or restore the file"
+_TOO_DEEP = "$ is nested too deeply to be a tuned config; restore the file"
+_MAX_DEPTH = 64  # of lists and objects within each other; a document has ten
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
+        raise ConfigError(_TOO_LONG)
+    return int(text)
+
+
+def _real(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ConfigError(_TOO_LONG)
+    return value
+
+
+def _check_values(document: Any) -> None:
+    """Raise ConfigError where values nest too deeply or a text holds half of a surrogate pair."""
+    pending = [(document, 1)]
+    while pending:
+        value, depth = pending.pop()
+        if isinstance(value, str):
+            if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+                raise ConfigError("the document holds half of a character (\\ud800 to \\udfff); restore the file")
+        elif isinstance(value, dict | list):
+            if depth > _MAX_DEPTH:
+                raise ConfigError(_TOO_DEEP)
+            inner = [*value, *value.values()] if isinstance(value, dict) else value
+            pending += [(item, depth + 1) for item in inner]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from kernels.spec import Ceil, ImageView
-from kernels.tuned.nouns import Bucket, ConfigError, Entry, Interval, KernelSection, TunedConfig
+from kernels.tuned.nouns import Bucket, ConfigError, Entry, Interval, KernelSection, Match, TunedConfig
 
 _UNBOUNDED = 1 << 62  # stands for an interval without an upper end: beyond every size, exact as an integer
 
@@ -18,11 +18,16 @@ def check(config: TunedConfig) -> None:
         _check_ids(name, section)
         for entry in section.entries:
             _check_names(name, section, entry)
-        by_match: dict[str, list[tuple[str, Bucket]]] = {}
+        # By equality, as entries are found: options of 1, 1.0 and true are one match, whatever their texts.
+        by_match: list[tuple[Match, list[tuple[str, Bucket]]]] = []
         for entry in section.entries:
             if entry.bucket is not None:
-                by_match.setdefault(str(entry.match), []).append((entry.id, entry.bucket))
-        for match, buckets in by_match.items():
+                mine = next((buckets for match, buckets in by_match if match == entry.match), None)
+                if mine is None:
+                    by_match.append((entry.match, [(entry.id, entry.bucket)]))
+                else:
+                    mine.append((entry.id, entry.bucket))
+        for match, buckets in by_match:
             _check_tiling(f"kernel {name}, {match}", buckets)
     for op, routes in config.ops.items():
         for route in routes:
@@ -116,16 +121,23 @@ def _check_tiling(where: str, buckets: Sequence[tuple[str, Bucket]]) -> None:
 
 
 def _free_cell(dims: Sequence[str], sides: dict[str, list[tuple[int, int]]]) -> dict[str, Interval]:
-    """The first cell of the grid of all edges that no bucket covers."""
-    edges = {dim: sorted({edge for side in sides[dim] for edge in side}) for dim in dims}
-    for corner in itertools.product(*(list(itertools.pairwise(edges[dim])) for dim in dims)):
-        covered = zip(*(sides[dim] for dim in dims), strict=True)
-        if not any(all(a <= low < b for (a, b), (low, _) in zip(box, corner, strict=True)) for box in covered):
-            return {
-                dim: (low, None if high == _UNBOUNDED else high - 1)
-                for dim, (low, high) in zip(dims, corner, strict=True)
-            }
-    raise AssertionError("the volumes said that a cell is free")
+    """The first cell of the grid of all edges that no bucket covers.
+
+    Dim after dim, the first slab between two edges that is not filled: volumes tell, so that a document of many dims
+    takes no longer than its edges and buckets are many.
+    """
+    boxes = list(zip(*(sides[dim] for dim in dims), strict=True))
+    wholes = [max(b for _, b in sides[dim]) - min(a for a, _ in sides[dim]) for dim in dims]
+    cell: dict[str, Interval] = {}
+    for at, dim in enumerate(dims):
+        for low, high in itertools.pairwise(sorted({edge for side in sides[dim] for edge in side})):
+            within = [box for box in boxes if box[at][0] <= low < box[at][1]]
+            filled = sum(math.prod(b - a for a, b in box[at + 1 :]) for box in within)
+            if filled < math.prod(wholes[at + 1 :]):
+                cell[dim] = (low, None if high == _UNBOUNDED else high - 1)
+                boxes = within
+                break
+    return cell
 
 
 def _distance(bucket: Bucket, cell: Bucket) -> float:

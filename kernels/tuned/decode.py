@@ -28,18 +28,20 @@ from kernels.tuned.nouns import (
     Verification,
 )
 
+_PART = "(?:0|[1-9][0-9]{0,8})"  # of a version
+
 
 def decode(document: Any) -> TunedConfig:
     """The config that JSON values say. Raises ConfigError at the first thing that is not as the schema says."""
     root = Node(document, "$")
     if root.at("format").value != FORMAT:
         raise root.at("format").wrong(f'should be "{FORMAT}"', "give a document that Kiln wrote")
-    version = root.at("schema_version").like(r"\d+\.\d+\.\d+", "three numbers with dots")
+    version = root.at("schema_version").like(rf"{_PART}\.{_PART}\.{_PART}", "three numbers with dots")
     if int(version.split(".")[0]) != READER[0]:
         raise root.at("schema_version").wrong(
             f"is {version}, and this reader understands {READER[0]}.x", "use the Kiln that wrote it, or tune again"
         )
-    min_reader = root.at("min_reader").like(r"\d+\.\d+", "two numbers with a dot")
+    min_reader = root.at("min_reader").like(rf"{_PART}\.{_PART}", "two numbers with a dot")
     if tuple(map(int, min_reader.split("."))) > READER:
         raise root.at("min_reader").wrong(
             f"is {min_reader}, and this reader is {READER[0]}.{READER[1]}", "update Kiln, or tune again"

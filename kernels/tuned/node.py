@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from kernels.tuned.nouns import ConfigError
 
 _T = TypeVar("_T")
+LARGEST = 2**53 - 1  # every JSON reader holds it exactly
 AGAIN = "tune again or restore the file"
 
 
@@ -82,10 +83,12 @@ class Node:
         return str(self.value)
 
     def integer(self, least: int = 0) -> int:
-        """A whole number of at least `least`; 2.0 counts as one, as in JSON Schema."""
+        """A whole number from `least` to LARGEST; 2.0 counts as one, as in JSON Schema."""
         whole = isinstance(self.value, int) or (isinstance(self.value, float) and self.value.is_integer())
         if isinstance(self.value, bool) or not whole or self.value < least:
             raise self._expect(f"an integer of at least {least}")
+        if self.value > LARGEST:
+            raise self._expect(f"at most {LARGEST}")
         return int(self.value)
 
     def positive(self) -> int:
