@@ -61,6 +61,8 @@ PHONE = Checkup(
             "LLVM 14.0.6",
         ),
         ({"driver_version": "3.0", "version": "OpenCL 3.0 v1.r38p1-01eac0"}, "r38p1"),
+        ({"driver_version": "3.0", "version": "OpenCL 3.0 v1.g13p0-01eac0"}, "g13p0"),
+        ({"driver_version": "OpenCL 3.0 QUALCOMM build: 0.0 Compiler DX.17.75.00"}, "DX.17.75.00"),
         ({"driver_version": "535.1"}, None),
     ],
 )

@@ -141,6 +141,20 @@ def test_a_bound_on_launches_stands_in_the_protocol_and_leaves_out_what_breaks_i
         tuned_config(records, "0")
 
 
+def test_a_bucket_ends_before_the_rows_that_launch_for_too_long() -> None:
+    few, many = (workload(16384, 2048).with_dims(M=rows) for rows in (2, 8))
+    records = [final(few, 36, 500_000.0, {}, 500_000.0), final(many, 36, 900_000.0, {}, 900_000.0)]
+
+    def rows() -> list[tuple[int, int | None]]:
+        entries = tuned_config([STUDY, *records], "0").kernels["gemv_decode"].entries
+        return [entry.bucket["M"] for entry in entries if entry.bucket]
+
+    assert rows() == [(2, 4), (5, 16)]
+    for record in records:
+        record["facts"] = {**FACTS, "max_dispatch_ns": 600_000.0}
+    assert rows() == [(2, 7)]
+
+
 def test_ids_tell_options_and_caches_apart() -> None:
     plain = Workload("f", {"M": 2}, DTypes("fp16", "fp32", "fp32"), "int4/g128")
     gated = replace(plain, options={"act": "silu", "gated": True})

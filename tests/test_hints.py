@@ -11,6 +11,7 @@ from harness.devices import DeviceChoice, sheet_from
 from harness.errors import UsageError
 from harness.hinted import LEVELS, hinted
 from harness.journal import identity, same_device
+from harness.measure import Lane, Meter
 from harness.supervisor import Supervisor
 
 PHONE = DeviceChoice("adreno750", (sys.executable, "-P", "-m", "harness.runner"), DESCRIPTION, sheet_from(DESCRIPTION))
@@ -67,10 +68,13 @@ def test_a_runner_with_hints_tells_what_came_of_them(device: DeviceChoice) -> No
         assert set(told) == {"priority"}
         listed = {"cl_khr_priority_hints", "cl_qcom_priority_hint"} & set(device.description["extensions"])
         assert told["priority"].startswith("default" if not listed else ("low", "default"))
+        lane = Lane(None, copies=1, cold_bytes=0)  # type: ignore[arg-type]  # nothing is bound: only conditions are asked
+        assert Meter(supervisor, device.sheet).conditions(lane)["priority"] == told["priority"]
         supervisor.fill("a", 64)
         assert supervisor.get("a") == bytes(64)
     with Supervisor(device.command) as supervisor:
         assert supervisor.hello().hints == {}
+        assert "priority" not in Meter(supervisor, device.sheet).conditions(lane)
 
 
 def test_a_run_with_hints_is_another_device_to_the_journal() -> None:

@@ -126,6 +126,12 @@ def decisions(finals: Sequence[Record], sheet: DeviceSheet) -> list[Decision]:
     return [decided[place] for place in sorted(decided)]
 
 
+def left_out(finals: Sequence[Record]) -> list[Workload]:
+    """Workloads in which every finalist launches something longer than the request allows."""
+    every = map(final_of, finals)
+    return [one.default.candidate.workload for one in every if not any(map(one.fits, one.finalists))]
+
+
 def notes(records: Sequence[Record], text: str) -> list[Record]:
     """Notes of one kind since the last study began."""
     since = max(place for place, record in enumerate(records) if record["kind"] == "study")
