@@ -1053,14 +1053,18 @@ inline Family family(const Node& node) {
   return found;
 }
 
+inline std::string within(const std::string& folder, const Node& file) {
+  const std::string name = file.name();
+  if (name[0] == '/' || name.find("..") != std::string::npos) file.wrong("leads out of the bundle");
+  return folder + "/" + name;
+}
+
 inline void fill(Bundle& bundle, const Node& root, const std::string& folder) {
   if (root.at("format").value() != Json("kiln-bundle")) root.at("format").wrong("should be \"kiln-bundle\"");
   if (root.at("version").integer() != 1)
     throw Error("$.version is not 1, which this loader reads; take the loader of the Kiln that bundled it");
   for (const Node& item : root.at("sources").each()) {
-    const std::string file = item.at("file").name();
-    if (file[0] == '/' || file.find("..") != std::string::npos) item.at("file").wrong("leads out of the bundle");
-    bundle.sources[item.at("sha256").name()] = folder + "/" + file;
+    bundle.sources[item.at("sha256").name()] = within(folder, item.at("file"));
   }
   for (const auto& [name, item] : root.at("families").items()) {
     bundle.families[name] = family(item);
@@ -1086,7 +1090,7 @@ inline Bundle load_bundle(const std::string& folder) {
   try {
     const Json json = detail::parse(text);
     const detail::Node root(json, "$");
-    const std::string path = folder + "/" + root.at("document").at("file").name();
+    const std::string path = detail::within(folder, root.at("document").at("file"));
     Bundle bundle = load_document(path);
     if (detail::sha256(detail::read_file(path)) != root.at("document").at("sha256").text())
       throw Error(path + " is not the document that was bundled; bundle again");
