@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,7 +40,8 @@ def bundle(file: Path, folder: Path, families: Mapping[str, Family]) -> list[Pat
     """
     config = tuned.load(file)
     document = file.read_bytes()
-    files = {f"{file.stem}-{hashlib.sha256(document).hexdigest()[:12]}.json": document}
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem)
+    files = {f"{stem}-{hashlib.sha256(document).hexdigest()[:12]}.json": document}
     manifest = _manifest(config, next(iter(files)), document, families, file)
     for name in sorted(config.kernels):
         for text in _sources(config.kernels[name], families[name]):
@@ -60,6 +62,7 @@ def _place(folder: Path, files: Mapping[str, bytes]) -> None:
         raise ConfigError(f"{folder} is a file; give a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise ConfigError(f"{folder} holds something that is no bundle; give a new folder, or empty this one")
+    stale = _named_files(folder) - set(files)
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = folder if folder.is_dir() else folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
@@ -77,9 +80,23 @@ def _place(folder: Path, files: Mapping[str, bytes]) -> None:
         (fresh / f".{os.getpid()}.tmp").unlink(missing_ok=True)
         if fresh is not folder:
             shutil.rmtree(fresh, ignore_errors=True)
-    for old in (*folder.glob("*.json"), *folder.glob("sources/*.cl")):
-        if str(old.relative_to(folder)) not in files:
-            old.unlink()
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _named_files(folder: Path) -> set[str]:
+    """What the manifest in a folder names: the files that are a bundle's, and nobody else's."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        names = {str(manifest["document"]["file"]), *(str(item["file"]) for item in manifest["sources"])}
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+    ):  # none there, or a damaged one: then nothing is known to be ours
+        return set()
+    return {name for name in names if ".." not in name and not name.startswith("/")}
 
 
 def _manifest(

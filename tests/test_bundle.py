@@ -44,6 +44,7 @@ def test_a_bundle_is_complete(document, tmp_path):
 def test_a_bundle_is_replaced_and_loses_what_it_no_longer_names(document, tmp_path):
     folder = tmp_path / "bundle"
     bundle(document, folder, SAMPLES)
+    (folder / "notes.json").write_text("{}", encoding="utf-8")  # somebody's own, which stays
     before = {path.name for path in folder.rglob("*.*")}
     bundle(document, folder, SAMPLES)
     assert {path.name for path in folder.rglob("*.*")} == before
@@ -51,7 +52,10 @@ def test_a_bundle_is_replaced_and_loses_what_it_no_longer_names(document, tmp_pa
     bundle(document, folder, SAMPLES)
     after = {path.name for path in folder.rglob("*.*")}
     assert f"{WIDE.source_sha256}.cl" in before - after
-    assert len(list(folder.glob("*.json"))) == 2
+    assert len(list(folder.glob("*.json"))) == 3
+    (folder / "bundle.json").write_text("{", encoding="utf-8")
+    bundle(document, folder, SAMPLES)
+    assert {path.name for path in folder.rglob("*.*")} == after
 
 
 def test_a_full_disk_leaves_the_old_bundle(document, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import jsonschema
 import pytest
 from damage import damaged
 from engine_tool import query_tool
-from tuned_samples import FEW, ONE, SPARE, WIDE, box, config, entry
+from tuned_samples import FAMILY, FEW, ONE, SPARE, WIDE, box, config, entry
 
-from kernels.tuned import ConfigError, Deny, dumps, load
+from kernels.bundle import bundle
+from kernels.tuned import ConfigError, Deny, dumps, load, write
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = jsonschema.Draft202012Validator(
@@ -55,9 +57,11 @@ def tiled(document):
         for each in section["entries"]:
             if each["bucket"] is None:
                 continue
-            group = next((g for match, g in groups if match == each["match"]), None)
+            d = each["match"]["dtypes"]  # fields that nobody knows are no part of a match
+            mine = (each["match"]["weights"], d["act"], d["compute"], d["acc"], d["cache"], each["match"]["options"])
+            group = next((g for match, g in groups if match == mine), None)
             if group is None:
-                groups.append((each["match"], group := []))
+                groups.append((mine, group := []))
             group.append(each["bucket"])
         for _, buckets in groups:
             dims = sorted(buckets[0])
@@ -121,6 +125,21 @@ def test_whole_documents_are_taken(tmp_path):
 def test_damaged_documents(tmp_path):
     seen = fuzz(tmp_path, 400, 1)
     assert min(seen["edited"], seen["refused"]) > 20, seen
+
+
+def test_damaged_manifests_of_bundles(tmp_path):
+    """Only C++ reads them: each loads and every rule in it is asked, or a sentence says where it is wrong."""
+    folder, rng, count = tmp_path / "whole", random.Random(3), 150
+    deny = Deny({"variant": "rows", "WG": 64}, (), "wrong")
+    write(tmp_path / "a.json", config(ONE, WIDE, FEW, SPARE, deny=(deny,)))
+    bundle(tmp_path / "a.json", folder, {"gemv_decode": FAMILY})
+    manifest = json.loads((folder / "bundle.json").read_text("utf-8"))
+    for number in range(count):
+        copied = shutil.copytree(folder, tmp_path / str(number))
+        (copied / "bundle.json").write_bytes(damaged(rng, manifest))
+    verdicts = cpp_verdicts([folder, *(tmp_path / str(number) for number in range(count))])
+    assert verdicts[0] == "ok"
+    assert 10 < verdicts.count("refused") < count
 
 
 @pytest.mark.slow

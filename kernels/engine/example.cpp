@@ -27,7 +27,8 @@ std::uint16_t half_from(float value) {  // to nearest, ties to even; small ones 
 }
 
 float float_from(std::uint16_t half) {
-  if ((half & 0x7C00U) == 0) return std::ldexp(static_cast<float>(half & 0x3FFU), -24) * ((half & 0x8000U) ? -1.0F : 1.0F);
+  if ((half & 0x7C00U) == 0)
+    return std::ldexp(static_cast<float>(half & 0x3FFU), -24) * ((half & 0x8000U) ? -1.0F : 1.0F);
   const std::uint32_t bits = (half & 0x8000U) << 16 | (((half & 0x7FFFU) << 13) + 0x38000000U);
   float value;
   std::memcpy(&value, &bits, 4);
@@ -35,14 +36,16 @@ float float_from(std::uint16_t half) {
 }
 
 void must(cl_int status, const char* what) {
-  if (status != CL_SUCCESS) throw kiln::Error(std::string(what) + " failed with OpenCL error " + std::to_string(status));
+  if (status != CL_SUCCESS)
+    throw kiln::Error(std::string(what) + " failed with OpenCL error " + std::to_string(status));
 }
 
 struct Gpu {
   cl_device_id device = nullptr;
   cl_context context = nullptr;
   cl_command_queue queue = nullptr;
-  std::map<std::string, cl_program> programs;  // by source and options; sizes are arguments, so that others find it built
+  std::map<std::string, cl_program>
+      programs;  // by source and options; sizes are arguments, so that others find it built
   std::vector<cl_mem> owned;
 
   explicit Gpu(const std::string& part) {
@@ -52,13 +55,16 @@ struct Gpu {
     for (cl_uint i = 0; i < std::min<cl_uint>(count, platforms.size()) && device == nullptr; ++i) {
       std::array<cl_device_id, 16> devices{};
       cl_uint here = 0;
-      if (clGetDeviceIDs(platforms[i], CL_DEVICE_TYPE_ALL, devices.size(), devices.data(), &here) != CL_SUCCESS) continue;
+      if (clGetDeviceIDs(platforms[i], CL_DEVICE_TYPE_ALL, devices.size(), devices.data(), &here) != CL_SUCCESS)
+        continue;
       for (cl_uint j = 0; j < std::min<cl_uint>(here, devices.size()) && device == nullptr; ++j) {
-        const std::string name = kiln::detail::device_text(devices[j], CL_DEVICE_NAME) + " " + kiln::detail::platform_text(platforms[i], CL_PLATFORM_NAME);
+        const std::string name = kiln::detail::device_text(devices[j], CL_DEVICE_NAME) + " " +
+                                 kiln::detail::platform_text(platforms[i], CL_PLATFORM_NAME);
         if (name.find(part) != std::string::npos) device = devices[j];
       }
     }
-    if (device == nullptr) throw kiln::Error("no OpenCL device \"" + part + "\" is here; set OCL_ICD_VENDORS to a folder with an .icd file");
+    if (device == nullptr)
+      throw kiln::Error("no OpenCL device \"" + part + "\" is here; set OCL_ICD_VENDORS to a folder with an .icd file");
     cl_int status = 0;
     context = clCreateContext(nullptr, 1, &device, nullptr, nullptr, &status);
     must(status, "making a context");
@@ -90,16 +96,19 @@ struct Gpu {
     const std::string source = bundle.source(entry);
     const char* text = source.c_str();
     made = clCreateProgramWithSource(context, 1, &text, nullptr, nullptr);
-    if (made == nullptr || clBuildProgram(made, 1, &device, options.c_str(), nullptr, nullptr) != CL_SUCCESS) throw kiln::Error("it does not build here");
+    if (made == nullptr || clBuildProgram(made, 1, &device, options.c_str(), nullptr, nullptr) != CL_SUCCESS)
+      throw kiln::Error("it does not build here");
     return made;
   }
 
   // Runs an entry, or, with no buffers, only asks whether this device and this host can.
-  void run(const kiln::Bundle& bundle, const kiln::Entry& entry, const kiln::Dims& dims, std::map<std::string, cl_mem> buffers) {
+  void run(const kiln::Bundle& bundle, const kiln::Entry& entry, const kiln::Dims& dims,
+           std::map<std::string, cl_mem> buffers) {
     const bool ask = buffers.empty();
     const cl_program built = program(bundle, entry);
     if (!ask)
-      for (const kiln::Scratch& scratch : entry.scratch) buffers[scratch.name] = buffer(static_cast<std::size_t>(kiln::evaluate(scratch.bytes, dims)));
+      for (const kiln::Scratch& scratch : entry.scratch)
+        buffers[scratch.name] = buffer(static_cast<std::size_t>(kiln::evaluate(scratch.bytes, dims)));
     for (const kiln::Launch& launch : entry.launches) {
       cl_int status = 0;
       cl_kernel kernel = clCreateKernel(built, launch.entry.c_str(), &status);
@@ -109,7 +118,8 @@ struct Gpu {
         ~Release() { clReleaseKernel(of); }
       } release{kernel};
       std::size_t limit = 0;
-      must(clGetKernelWorkGroupInfo(kernel, device, CL_KERNEL_WORK_GROUP_SIZE, sizeof limit, &limit, nullptr), "asking for a limit");
+      must(clGetKernelWorkGroupInfo(kernel, device, CL_KERNEL_WORK_GROUP_SIZE, sizeof limit, &limit, nullptr),
+           "asking for a limit");
       std::array<std::size_t, 3> global{1, 1, 1}, local{1, 1, 1};
       const std::vector<Int> work = kiln::grid(launch, dims), group = kiln::clamp(launch, static_cast<Int>(limit));
       std::copy(work.begin(), work.end(), global.begin());
@@ -126,18 +136,22 @@ struct Gpu {
         }
       }
       if (!ask)
-        must(clEnqueueNDRangeKernel(queue, kernel, static_cast<cl_uint>(work.size()), nullptr, global.data(), group.empty() ? nullptr : local.data(), 0, nullptr, nullptr), "a launch");
+        must(clEnqueueNDRangeKernel(queue, kernel, static_cast<cl_uint>(work.size()), nullptr, global.data(),
+                                    group.empty() ? nullptr : local.data(), 0, nullptr, nullptr),
+             "a launch");
     }
   }
 
   Halves read(cl_mem from, std::size_t count) {
     Halves found(count);
-    must(clEnqueueReadBuffer(queue, from, CL_TRUE, 0, 2 * count, found.data(), 0, nullptr, nullptr), "reading a result");
+    must(clEnqueueReadBuffer(queue, from, CL_TRUE, 0, 2 * count, found.data(), 0, nullptr, nullptr),
+         "reading a result");
     return found;
   }
 };
 
-kiln::Selection choose(Gpu& gpu, const kiln::Bundle& bundle, const kiln::Device& device, const kiln::Workload& workload) {
+kiln::Selection choose(Gpu& gpu, const kiln::Bundle& bundle, const kiln::Device& device,
+                       const kiln::Workload& workload) {
   kiln::Ask ask;
   ask.abi_version = 1;  // of gemv_decode and rmsnorm, whose arguments are bound by name below
   ask.veto = [&](const kiln::Bundle& from, const kiln::Entry& entry) -> std::string {
@@ -149,7 +163,8 @@ kiln::Selection choose(Gpu& gpu, const kiln::Bundle& bundle, const kiln::Device&
     }
   };
   kiln::Selection chosen = kiln::select({&bundle}, workload, device, ask);
-  std::cout << workload.family << ": " << chosen.entry->id << ", variant " << chosen.entry->variant << ", level " << kiln::name_of(chosen.level) << " (" << chosen.how << ")\n";
+  std::cout << workload.family << ": " << chosen.entry->id << ", variant " << chosen.entry->variant << ", level "
+            << kiln::name_of(chosen.level) << " (" << chosen.how << ")\n";
   return chosen;
 }
 
@@ -169,7 +184,8 @@ bool judge(const std::string& what, const Halves& got, const std::vector<double>
 
 bool gemv(Gpu& gpu, const kiln::Bundle& bundle, const kiln::Device& device) {
   const std::size_t N = 1000, K = 2048, group = 128;
-  const kiln::Workload workload{"gemv_decode", {{"M", 1}, {"N", N}, {"K", K}}, {"fp16", "fp32", "fp32", ""}, "int4/g128", {}};
+  const kiln::Workload workload{
+      "gemv_decode", {{"M", 1}, {"N", N}, {"K", K}}, {"fp16", "fp32", "fp32", ""}, "int4/g128", {}};
   const kiln::Selection chosen = choose(gpu, bundle, device, workload);
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
@@ -185,7 +201,8 @@ bool gemv(Gpu& gpu, const kiln::Bundle& bundle, const kiln::Device& device) {
   for (const auto& [tensor, name] : chosen.entry->layout)
     if (tensor == "w") layout = name;
   std::smatch found;
-  if (!std::regex_match(layout, found, std::regex("n(\\d+)k8"))) throw kiln::Error("this host packs nPk8 alone, not " + layout);
+  if (!std::regex_match(layout, found, std::regex("n(\\d+)k8")))
+    throw kiln::Error("this host packs nPk8 alone, not " + layout);
   const std::size_t P = std::stoul(found[1]), panels = (N + P - 1) / P;
   std::vector<std::uint32_t> words(panels * (K / 8) * P);
   Halves pairs(panels * (K / group) * P * 2);
@@ -202,13 +219,18 @@ bool gemv(Gpu& gpu, const kiln::Bundle& bundle, const kiln::Device& device) {
   }
   const cl_mem y = gpu.buffer(2 * N);
   gpu.run(*chosen.bundle, *chosen.entry, workload.dims,
-          {{"x", gpu.buffer(2 * K, x.data())}, {"w", gpu.buffer(4 * words.size(), words.data())}, {"sb", gpu.buffer(2 * pairs.size(), pairs.data())}, {"y", y}});
+          {{"x", gpu.buffer(2 * K, x.data())},
+           {"w", gpu.buffer(4 * words.size(), words.data())},
+           {"sb", gpu.buffer(2 * pairs.size(), pairs.data())},
+           {"y", y}});
 
   std::vector<double> right(N, 0.0);
   for (std::size_t n = 0; n < N; ++n)
     for (std::size_t k = 0; k < K; ++k) {
       const std::size_t g = n * (K / group) + k / group;
-      right[n] += static_cast<double>(float_from(x[k])) * (static_cast<double>(float_from(scale[g])) * codes[n * K + k] + static_cast<double>(float_from(bias[g])));
+      right[n] +=
+          static_cast<double>(float_from(x[k])) *
+          (static_cast<double>(float_from(scale[g])) * codes[n * K + k] + static_cast<double>(float_from(bias[g])));
     }
   return judge("gemv_decode", gpu.read(y, N), right);
 }
@@ -231,14 +253,17 @@ bool rmsnorm(Gpu& gpu, const kiln::Bundle& bundle, const kiln::Device& device) {
   for (auto& value : x) value = half_from(normal(random));
   for (auto& value : w) value = half_from(0.1F * normal(random));
   const cl_mem y = gpu.buffer(2 * M * N);
-  gpu.run(*chosen.bundle, *chosen.entry, workload.dims, {{"x", gpu.buffer(2 * x.size(), x.data())}, {"w", gpu.buffer(2 * w.size(), w.data())}, {"y", y}});
+  gpu.run(*chosen.bundle, *chosen.entry, workload.dims,
+          {{"x", gpu.buffer(2 * x.size(), x.data())}, {"w", gpu.buffer(2 * w.size(), w.data())}, {"y", y}});
 
   std::vector<double> right(M * N);
   for (std::size_t m = 0; m < M; ++m) {
     double squares = 0;
     for (std::size_t n = 0; n < N; ++n) squares += std::pow(static_cast<double>(float_from(x[m * N + n])), 2);
     for (std::size_t n = 0; n < N; ++n)
-      right[m * N + n] = static_cast<double>(float_from(x[m * N + n])) / std::sqrt(squares / static_cast<double>(N) + 1e-6) * (static_cast<double>(float_from(w[n])) + (one ? 1.0 : 0.0));
+      right[m * N + n] = static_cast<double>(float_from(x[m * N + n])) /
+                         std::sqrt(squares / static_cast<double>(N) + 1e-6) *
+                         (static_cast<double>(float_from(w[n])) + (one ? 1.0 : 0.0));
   }
   return judge("rmsnorm", gpu.read(y, M * N), right);
 }
@@ -253,7 +278,8 @@ extern "C" int main(int argc, char** argv) try {
   const kiln::Bundle bundle = kiln::load_bundle(argv[1]);
   Gpu gpu(argc == 3 ? argv[2] : "");
   const kiln::Device device = kiln::describe(gpu.device);
-  std::cout << "on " << device.vendor << " " << device.model << ", driver " << device.driver << ", compiler " << device.compiler << '\n';
+  std::cout << "on " << device.vendor << " " << device.model << ", driver " << device.driver << ", compiler "
+            << device.compiler << '\n';
   const bool product = gemv(gpu, bundle, device), norm = rmsnorm(gpu, bundle, device);
   return product && norm ? 0 : 1;
 } catch (const std::exception& error) {

@@ -7,7 +7,8 @@
 //
 // It gives what kernels/select.py gives, entry and level, for the same documents, device and sizes. Needs nlohmann/json
 // (Debian: nlohmann-json3-dev) and nothing of OpenCL. Everything that may go wrong is one kiln::Error whose text is one
-// sentence: what, where, what next. Selections point into the bundles, which must outlive them.
+// sentence: what, where, what next. Selections point into the bundles, which must outlive them. It is one long file so
+// that an engine takes one; its parts stand in the order in which they are used.
 #pragma once
 
 #include <algorithm>
@@ -19,6 +20,7 @@
 #include <fstream>
 #include <functional>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <sstream>
@@ -28,8 +30,6 @@
 #include <unordered_set>
 #include <utility>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 namespace kiln {
 
@@ -166,8 +166,8 @@ struct Workload {
 
 namespace detail {
 
-constexpr int max_depth = 64;                        // of lists and objects within each other
-constexpr Int max_integer = (Int{1} << 53) - 1;      // every JSON reader holds it exactly
+constexpr int max_depth = 64;                    // of lists and objects within each other
+constexpr Int max_integer = (Int{1} << 53) - 1;  // every JSON reader holds it exactly
 constexpr const char* again = "; tune again or restore the file";
 
 // Builds the value and refuses what JSON allows but no document has: names twice, deep nesting, enormous numbers.
@@ -285,7 +285,8 @@ class Node {
   std::vector<std::pair<std::string, Node>> items() const {
     if (!value_->is_object()) expect("an object");
     std::vector<std::pair<std::string, Node>> found;
-    for (const auto& member : value_->items()) found.push_back({member.key(), {member.value(), path_ + "." + member.key()}});
+    for (const auto& member : value_->items())
+      found.push_back({member.key(), {member.value(), path_ + "." + member.key()}});
     return found;
   }
   std::vector<Node> each(std::size_t least = 0, std::size_t most = SIZE_MAX) const {
@@ -320,7 +321,8 @@ class Node {
     expect("one of " + all);
   }
   Int integer(Int least = 0) const {  // 2.0 counts as one, as in JSON Schema
-    const std::string what = "an integer of at least " + std::to_string(least) + " and at most " + std::to_string(max_integer);
+    const std::string what =
+        "an integer of at least " + std::to_string(least) + " and at most " + std::to_string(max_integer);
     Int found = 0;
     if (value_->is_number_integer()) {
       found = value_->get<Int>();
@@ -368,13 +370,14 @@ class Node {
 
 inline std::string sha256(const std::string& text) {
   static constexpr std::array<std::uint32_t, 64> k = {
-      0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01,
-      0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc,
-      0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147,
-      0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
-      0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08,
-      0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
-      0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+      0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+      0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+      0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+      0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+      0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+      0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+      0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+      0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
   std::array<std::uint32_t, 8> h = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                                     0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
   std::string data = text + '\x80';
@@ -422,8 +425,8 @@ inline std::string python_float(double value) {
   std::string digits = text.substr(0, 1) + (e > 2 ? text.substr(2, e - 2) : "");
   if (exponent < -4 || exponent >= 16) {
     const std::string power = std::to_string(std::abs(exponent));
-    return sign + digits.substr(0, 1) + (digits.size() > 1 ? "." + digits.substr(1) : "") + (exponent < 0 ? "e-" : "e+") +
-           (power.size() < 2 ? "0" : "") + power;
+    return sign + digits.substr(0, 1) + (digits.size() > 1 ? "." + digits.substr(1) : "") +
+           (exponent < 0 ? "e-" : "e+") + (power.size() < 2 ? "0" : "") + power;
   }
   if (exponent < 0) return sign + "0." + std::string(static_cast<std::size_t>(-exponent - 1), '0') + digits;
   const std::size_t whole = static_cast<std::size_t>(exponent) + 1;
@@ -478,7 +481,7 @@ inline std::vector<Int> version(const Node& node, std::size_t parts) {
 
 inline std::string weights(const Node& node) {
   if (node.is_null()) return "";
-  static const std::set<std::string> known = {"fp16",     "int8",      "int4/g32", "int4/g64",
+  static const std::set<std::string> known = {"fp16",      "int8",     "int4/g32", "int4/g64",
                                               "int4/g128", "e0m4/g32", "e0m4/g64", "e0m4/g128"};
   const std::string text = node.text();
   if (known.count(text) == 0)
@@ -565,7 +568,8 @@ inline Launch launch(const Node& node) {
   if (const Node local = node.at("local"); !local.is_null()) {
     found.local = local.positives(1, 3);
     if (found.local.size() != found.grid.size())
-      local.wrong("has " + std::to_string(found.local.size()) + " dimensions, the grid has " + std::to_string(found.grid.size()));
+      local.wrong("has " + std::to_string(found.local.size()) + " dimensions, the grid has " +
+                  std::to_string(found.grid.size()));
   }
   for (const Node& item : node.at("args").each()) {
     if (item.value().is_string()) {
@@ -628,7 +632,8 @@ inline Entry entry(const Node& node, bool proven = true) {
   found.variant = node.at("variant").name();
   found.params = node.at("params").scalars();
   found.source_sha256 = node.at("source_sha256").text();
-  if (found.source_sha256.size() != 64 || found.source_sha256.find_first_not_of("0123456789abcdef") != std::string::npos)
+  if (found.source_sha256.size() != 64 ||
+      found.source_sha256.find_first_not_of("0123456789abcdef") != std::string::npos)
     node.at("source_sha256").expect("64 hexadecimal digits");
   found.build_options = node.at("build_options").names();
   for (const Node& item : node.at("launches").each(1)) found.launches.push_back(launch(item));
@@ -639,7 +644,8 @@ inline Entry entry(const Node& node, bool proven = true) {
   found.needs.local_bytes = needs.at("local_bytes").integer();
   found.needs.extensions = needs.at("extensions").names();
   if (const Node image = needs.at("image2d"); !image.is_null()) pair_of(image);
-  for (const auto& [dim, step] : needs.at("multiple_of").items()) found.needs.multiple_of.push_back({dim, step.positive()});
+  for (const auto& [dim, step] : needs.at("multiple_of").items())
+    found.needs.multiple_of.push_back({dim, step.positive()});
   found.alternates = node.at("alternates").names();
   return found;
 }
@@ -647,8 +653,8 @@ inline Entry entry(const Node& node, bool proven = true) {
 inline void compiler_bound(const Node& node) {
   const std::string text = node.text();
   std::size_t at = text.compare(0, 2, ">=") == 0 || text.compare(0, 2, "<=") == 0 || text.compare(0, 2, "==") == 0 ? 2
-                   : !text.empty() && (text[0] == '<' || text[0] == '>')                                          ? 1
-                                                                                                                  : 0;
+                   : !text.empty() && (text[0] == '<' || text[0] == '>')                                           ? 1
+                                                                                                                   : 0;
   const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '-'; };
   const auto digit = [](char c) { return c >= '0' && c <= '9'; };
   bool good = at > 0;
@@ -701,7 +707,8 @@ inline Document decode(const Node& root) {
                 ", and this reader understands 1.x; use the Kiln that wrote it, or tune again");
   const auto least = version(root.at("min_reader"), 2);
   if (std::pair(least[0], least[1]) > std::pair<Int, Int>(1, 0))
-    throw Error("$.min_reader is " + root.at("min_reader").text() + ", and this reader is 1.0; update Kiln, or tune again");
+    throw Error("$.min_reader is " + root.at("min_reader").text() +
+                ", and this reader is 1.0; update Kiln, or tune again");
   Document found;
   found.device = device(root.at("device"));
   root.at("protocol").items();
@@ -717,7 +724,8 @@ inline Document decode(const Node& root) {
   for (const auto& item : found.kernels)
     for (const Entry& each : item.second.entries) found.measured = found.measured && each.measured;
   if ((root.at("evidence").choice({"measured", "predicted"}) == "measured") != found.measured)
-    root.at("evidence").wrong(std::string("is not what the entries are: ") + (found.measured ? "measured" : "predicted"));
+    root.at("evidence")
+        .wrong(std::string("is not what the entries are: ") + (found.measured ? "measured" : "predicted"));
   return found;
 }
 
@@ -725,7 +733,9 @@ inline Document decode(const Node& root) {
 
 // Equal as Python's == sees it: true is 1, 2.0 is 2.
 inline bool same(const Json& one, const Json& other) {
-  const auto number = [](const Json& value) { return value.is_boolean() ? Json(value.get<bool>() ? Int{1} : Int{0}) : value; };
+  const auto number = [](const Json& value) {
+    return value.is_boolean() ? Json(value.get<bool>() ? Int{1} : Int{0}) : value;
+  };
   const Json a = number(one), b = number(other);
   if (!a.is_number() || !b.is_number()) return a == b;
   if (a.is_number_float() == b.is_number_float()) return a == b;
@@ -741,7 +751,8 @@ inline const Json* lookup(const Scalars& values, const std::string& name) {
 }
 
 inline bool same(const Match& one, const Match& other) {
-  if (one.weights != other.weights || !(one.dtypes == other.dtypes) || one.options.size() != other.options.size()) return false;
+  if (one.weights != other.weights || !(one.dtypes == other.dtypes) || one.options.size() != other.options.size())
+    return false;
   return std::all_of(one.options.begin(), one.options.end(), [&](const auto& option) {
     const Json* value = lookup(other.options, option.first);
     return value != nullptr && same(option.second, *value);
@@ -809,15 +820,18 @@ inline std::uint64_t past(const Interval& interval) {  // the first size beyond 
 inline void check_tiling(const std::string& where, const std::vector<const Entry*>& entries) {
   const Bucket& first = *entries.front()->bucket;
   for (const Entry* item : entries) {
-    const bool alike = item->bucket->size() == first.size() &&
-                       std::all_of(first.begin(), first.end(), [&](const auto& d) { return side(*item->bucket, d.first); });
+    const bool alike =
+        item->bucket->size() == first.size() &&
+        std::all_of(first.begin(), first.end(), [&](const auto& d) { return side(*item->bucket, d.first); });
     if (!alike)
-      throw Error(where + " has entries \"" + entries.front()->id + "\" and \"" + item->id + "\" with buckets in different dims" + again);
+      throw Error(where + " has entries \"" + entries.front()->id + "\" and \"" + item->id +
+                  "\" with buckets in different dims" + again);
   }
   for (std::size_t i = 0; i < entries.size(); ++i)
     for (std::size_t j = i + 1; j < entries.size(); ++j)
       if (overlap(*entries[i]->bucket, *entries[j]->bucket))
-        throw Error(where + " has overlapping buckets: entries \"" + entries[i]->id + "\" and \"" + entries[j]->id + "\"" + again);
+        throw Error(where + " has overlapping buckets: entries \"" + entries[i]->id + "\" and \"" + entries[j]->id +
+                    "\"" + again);
   Volume whole(1), filled(0);
   for (const auto& dim : first) {
     std::uint64_t low = UINT64_MAX, high = 0;
@@ -833,7 +847,8 @@ inline void check_tiling(const std::string& where, const std::vector<const Entry
     filled += volume;
   }
   if (!(filled == whole))  // none overlap, so that volumes add up
-    throw Error(where + " leaves a gap between the buckets of entries \"" + entries.front()->id + "\" to \"" + entries.back()->id + "\"" + again);
+    throw Error(where + " leaves a gap between the buckets of entries \"" + entries.front()->id + "\" to \"" +
+                entries.back()->id + "\"" + again);
 }
 
 inline void check_names(const std::string& where, const Section& section, const Entry& entry) {
@@ -857,7 +872,8 @@ inline void check_names(const std::string& where, const Section& section, const 
     }
   }
   const auto known = [&](const std::string& what, const std::string& dim) {
-    if (dims.count(dim) == 0) throw Error(where + " has " + what + " in " + dim + ", which is no dim of the kernel" + again);
+    if (dims.count(dim) == 0)
+      throw Error(where + " has " + what + " in " + dim + ", which is no dim of the kernel" + again);
   };
   for (const Size* item : sizes)
     for (const Factor& factor : *item)
@@ -894,7 +910,8 @@ inline void check(const Document& document) {
       }
       check_names(where, section, entry);
       if (!entry.bucket) continue;
-      const auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return same(g.front()->match, entry.match); });
+      const auto group = std::find_if(groups.begin(), groups.end(),
+                                      [&](const auto& g) { return same(g.front()->match, entry.match); });
       if (group == groups.end())
         groups.push_back({&entry});
       else
@@ -908,9 +925,11 @@ inline void check(const Document& document) {
         throw Error("op " + op + " routes to \"" + route.kernel + "\", which the document has no kernel for" + again);
     for (std::size_t i = 0; i < routes.size(); ++i)
       for (std::size_t j = i + 1; j < routes.size(); ++j) {
-        const bool meet = routes[i].weights == routes[j].weights || routes[i].weights.empty() || routes[j].weights.empty();
+        const bool meet =
+            routes[i].weights == routes[j].weights || routes[i].weights.empty() || routes[j].weights.empty();
         if (meet && overlap(routes[i].bucket, routes[j].bucket))
-          throw Error("op " + op + " has routes " + std::to_string(i) + " and " + std::to_string(j) + " for the same sizes" + again);
+          throw Error("op " + op + " has routes " + std::to_string(i) + " and " + std::to_string(j) +
+                      " for the same sizes" + again);
       }
   }
 }
@@ -949,7 +968,8 @@ inline Int evaluate(const Size& size, const Dims& dims) {
       if (dim == dims.end()) throw Error("a size needs " + factor.dim + ", which the workload does not give; give it");
       value = dim->second / factor.by + (dim->second % factor.by > 0 ? 1 : 0);
     }
-    if (__builtin_mul_overflow(total, value, &total)) throw Error("a size is beyond 64 bits at these dims; ask for smaller ones");
+    if (__builtin_mul_overflow(total, value, &total))
+      throw Error("a size is beyond 64 bits at these dims; ask for smaller ones");
   }
   return total;
 }
@@ -966,9 +986,9 @@ inline std::vector<Int> grid(const Launch& launch, const Dims& dims) {
 struct Family {  // what Kiln knows of a family beyond the document
   Int abi_version = 0;
   std::vector<Arg> args;
-  std::vector<std::string> dims, fixed;                // fixed: matched exactly, among the options
-  std::map<std::string, Entry> built_in;               // by id
-  std::vector<std::pair<Match, Json>> defaults;        // of each match, the tree whose leaves are ids of `built_in`
+  std::vector<std::string> dims, fixed;          // fixed: matched exactly, among the options
+  std::map<std::string, Entry> built_in;         // by id
+  std::vector<std::pair<Match, Json>> defaults;  // of each match, the tree whose leaves are ids of `built_in`
 };
 
 struct Bundle {
@@ -979,9 +999,11 @@ struct Bundle {
   // The OpenCL C that an entry names. Throws Error where the file is not what was bundled.
   std::string source(const Entry& entry) const {
     const auto path = sources.find(entry.source_sha256);
-    if (path == sources.end()) throw Error("entry " + entry.id + " names a source that is not in the bundle; bundle again");
+    if (path == sources.end())
+      throw Error("entry " + entry.id + " names a source that is not in the bundle; bundle again");
     std::string text = detail::read_file(path->second);
-    if (detail::sha256(text) != entry.source_sha256) throw Error(path->second + " was changed since it was bundled; bundle again");
+    if (detail::sha256(text) != entry.source_sha256)
+      throw Error(path->second + " was changed since it was bundled; bundle again");
     return text;
   }
 };
@@ -1031,11 +1053,19 @@ inline Family family(const Node& node) {
   return found;
 }
 
+inline std::string within(const std::string& folder, const Node& file) {
+  const std::string name = file.name();
+  if (name[0] == '/' || name.find("..") != std::string::npos) file.wrong("leads out of the bundle");
+  return folder + "/" + name;
+}
+
 inline void fill(Bundle& bundle, const Node& root, const std::string& folder) {
   if (root.at("format").value() != Json("kiln-bundle")) root.at("format").wrong("should be \"kiln-bundle\"");
-  if (root.at("version").integer() != 1) throw Error("$.version is not 1, which this loader reads; take the loader of the Kiln that bundled it");
-  for (const Node& item : root.at("sources").each())
-    bundle.sources[item.at("sha256").name()] = folder + "/" + item.at("file").name();
+  if (root.at("version").integer() != 1)
+    throw Error("$.version is not 1, which this loader reads; take the loader of the Kiln that bundled it");
+  for (const Node& item : root.at("sources").each()) {
+    bundle.sources[item.at("sha256").name()] = within(folder, item.at("file"));
+  }
   for (const auto& [name, item] : root.at("families").items()) {
     bundle.families[name] = family(item);
     const auto section = bundle.document.kernels.find(name);
@@ -1046,7 +1076,8 @@ inline void fill(Bundle& bundle, const Node& root, const std::string& folder) {
   for (const auto& [name, section] : bundle.document.kernels) {
     root.at("families").at(name);
     for (const Entry& entry : section.entries)
-      if (bundle.sources.count(entry.source_sha256) == 0) root.at("sources").wrong("lacks the source of entry " + entry.id);
+      if (bundle.sources.count(entry.source_sha256) == 0)
+        root.at("sources").wrong("lacks the source of entry " + entry.id);
   }
 }
 
@@ -1059,7 +1090,7 @@ inline Bundle load_bundle(const std::string& folder) {
   try {
     const Json json = detail::parse(text);
     const detail::Node root(json, "$");
-    const std::string path = folder + "/" + root.at("document").at("file").name();
+    const std::string path = detail::within(folder, root.at("document").at("file"));
     Bundle bundle = load_document(path);
     if (detail::sha256(detail::read_file(path)) != root.at("document").at("sha256").text())
       throw Error(path + " is not the document that was bundled; bundle again");
@@ -1083,15 +1114,20 @@ struct Number {
   double as_real() const { return real ? value : static_cast<double>(whole); }
 };
 
-[[noreturn]] inline void bad_rule() { throw Error("the bundle holds a rule that this loader does not know; take the loader of the Kiln that bundled it"); }
+[[noreturn]] inline void bad_rule() {
+  throw Error("the bundle holds a rule that this loader does not know; take the loader of the Kiln that bundled it");
+}
 
 inline Int device_number(const std::string& name, const Device& d) {
-  static const std::map<std::string, Int Device::*> fields = {
-      {"max_work_group", &Device::max_work_group}, {"local_bytes", &Device::local_bytes},
-      {"max_alloc_bytes", &Device::max_alloc_bytes}, {"global_bytes", &Device::global_bytes},
-      {"compute_units", &Device::compute_units}, {"cache_bytes", &Device::cache_bytes},
-      {"image_pitch_texels", &Device::image_pitch_texels}, {"image_base_texels", &Device::image_base_texels},
-      {"vector_floats", &Device::vector_floats}};
+  static const std::map<std::string, Int Device::*> fields = {{"max_work_group", &Device::max_work_group},
+                                                              {"local_bytes", &Device::local_bytes},
+                                                              {"max_alloc_bytes", &Device::max_alloc_bytes},
+                                                              {"global_bytes", &Device::global_bytes},
+                                                              {"compute_units", &Device::compute_units},
+                                                              {"cache_bytes", &Device::cache_bytes},
+                                                              {"image_pitch_texels", &Device::image_pitch_texels},
+                                                              {"image_base_texels", &Device::image_base_texels},
+                                                              {"vector_floats", &Device::vector_floats}};
   if (const auto field = fields.find(name); field != fields.end()) return d.*(field->second);
   for (std::size_t i = 0; i < 3; ++i)
     if (name == "max_work_item_sizes[" + std::to_string(i) + "]")
@@ -1121,13 +1157,17 @@ inline Number number_of(const Json& expression, const Dims& dims, const Device& 
   }
   Number result;
   bool far = false;
-  if (op == "+") far = __builtin_add_overflow(a.whole, b.whole, &result.whole);
-  else if (op == "-") far = __builtin_sub_overflow(a.whole, b.whole, &result.whole);
-  else if (op == "*") far = __builtin_mul_overflow(a.whole, b.whole, &result.whole);
+  if (op == "+")
+    far = __builtin_add_overflow(a.whole, b.whole, &result.whole);
+  else if (op == "-")
+    far = __builtin_sub_overflow(a.whole, b.whole, &result.whole);
+  else if (op == "*")
+    far = __builtin_mul_overflow(a.whole, b.whole, &result.whole);
   else if ((op == "//" || op == "%") && b.whole > 0) {  // rounded down, as Python does
     const Wide rest = ((a.whole % b.whole) + b.whole) % b.whole;
     result.whole = op == "%" ? rest : (a.whole - rest) / b.whole;
-  } else bad_rule();
+  } else
+    bad_rule();
   if (far) throw Error("a rule's numbers pass 128 bits at these dims; ask for smaller ones");
   return result;
 }
@@ -1136,16 +1176,19 @@ inline bool condition(const Json& test, const Dims& dims, const Device& device) 
   if (!test.is_array() || test.empty() || !test[0].is_string()) bad_rule();
   const std::string op = test[0].get<std::string>();
   if (op == "kind" && test.size() == 2) return Json(device.kind) == test[1];
-  if (op == "has" && test.size() == 2 && test[1].is_string()) return device.extensions.count(test[1].get<std::string>()) > 0;
+  if (op == "has" && test.size() == 2 && test[1].is_string())
+    return device.extensions.count(test[1].get<std::string>()) > 0;
   if (op == "subgroups") return !device.subgroup_sizes.empty();
   if (op == "subgroup" && test.size() == 2)
-    return std::any_of(device.subgroup_sizes.begin(), device.subgroup_sizes.end(), [&](Int width) { return test[1] == Json(width); });
+    return std::any_of(device.subgroup_sizes.begin(), device.subgroup_sizes.end(),
+                       [&](Int width) { return test[1] == Json(width); });
   if (op == "opencl_c" && test.size() == 3 && test[1].is_number_integer() && test[2].is_number_integer())
     return device.opencl_c >= std::vector<Int>{test[1].get<Int>(), test[2].get<Int>()};
   if (test.size() != 3) bad_rule();
   const Number a = number_of(test[1], dims, device), b = number_of(test[2], dims, device);
   const bool real = a.real || b.real;
-  const int order = real ? (a.as_real() > b.as_real()) - (a.as_real() < b.as_real()) : (a.whole > b.whole) - (a.whole < b.whole);
+  const int order =
+      real ? (a.as_real() > b.as_real()) - (a.as_real() < b.as_real()) : (a.whole > b.whole) - (a.whole < b.whole);
   if (op == "<") return order < 0;
   if (op == "<=") return order <= 0;
   if (op == ">") return order > 0;
@@ -1199,7 +1242,11 @@ inline bool compiler_meets(const std::string& bound, const std::string& compiler
     const auto key = [](const std::string& digits) { return std::pair(digits.size(), digits); };
     order = (key(found[i]) > key(limit[i])) - (key(found[i]) < key(limit[i]));
   }
-  return op == ">=" ? order >= 0 : op == "<=" ? order <= 0 : op == "==" ? order == 0 : op == "<" ? order < 0 : order > 0;
+  return op == ">="   ? order >= 0
+         : op == "<=" ? order <= 0
+         : op == "==" ? order == 0
+         : op == "<"  ? order < 0
+                      : order > 0;
 }
 
 inline bool denied(const Deny& rule, const Entry& entry, const std::string& compiler) {
@@ -1210,22 +1257,26 @@ inline bool denied(const Deny& rule, const Entry& entry, const std::string& comp
     if (found == nullptr || !same(*found, value)) return false;
   }
   return compiler.empty() ||  // an unknown compiler may be a bad one
-         std::all_of(rule.compiler.begin(), rule.compiler.end(), [&](const auto& bound) { return compiler_meets(bound, compiler); });
+         std::all_of(rule.compiler.begin(), rule.compiler.end(),
+                     [&](const auto& bound) { return compiler_meets(bound, compiler); });
 }
 
 inline std::string lacking_image(const ImageView& view, const Dims& dims, const Device& device) {
   const Int width = evaluate(view.width, dims), height = evaluate(view.height, dims);
   if (!device.image2d || device.image_pitch_texels == 0) return "needs images over buffers, which the device has not";
   if (width > device.image2d->first || height > device.image2d->second)
-    return "needs an image of " + std::to_string(width) + " by " + std::to_string(height) + ", beyond the device's largest";
-  if (width % device.image_pitch_texels != 0) return "needs image rows of " + std::to_string(width) + " texels, which are no whole pitches";
+    return "needs an image of " + std::to_string(width) + " by " + std::to_string(height) +
+           ", beyond the device's largest";
+  if (width % device.image_pitch_texels != 0)
+    return "needs image rows of " + std::to_string(width) + " texels, which are no whole pitches";
   return "";
 }
 
 inline std::string lacking(const Entry& entry, const Dims& dims, const Device& device) {
   const Needs& needs = entry.needs;
   if (needs.work_group > device.max_work_group) return "needs work-groups of " + std::to_string(needs.work_group);
-  if (needs.local_bytes > device.local_bytes) return "needs " + std::to_string(needs.local_bytes) + " bytes of local memory";
+  if (needs.local_bytes > device.local_bytes)
+    return "needs " + std::to_string(needs.local_bytes) + " bytes of local memory";
   for (const std::string& name : needs.extensions)
     if (device.extensions.count(name) == 0) return "needs " + name + ", which the device has not";
   for (const auto& [dim, step] : needs.multiple_of)
@@ -1235,11 +1286,13 @@ inline std::string lacking(const Entry& entry, const Dims& dims, const Device& d
     for (std::size_t i = 0; i < launch.local.size(); ++i) {
       work_items *= launch.local[i];
       const bool wide = i < device.max_work_item_sizes.size() && launch.local[i] > device.max_work_item_sizes[i];
-      if (work_items > device.max_work_group || wide) return "work-groups of launch " + launch.entry + " are too large for the device";
+      if (work_items > device.max_work_group || wide)
+        return "work-groups of launch " + launch.entry + " are too large for the device";
     }
     const std::vector<Int> global = grid(launch, dims);
     for (std::size_t i = 0; i < launch.local.size(); ++i)
-      if (global[i] % launch.local[i] != 0) return "its grid is no multiple of its work-group at these sizes (launch " + launch.entry + ")";
+      if (global[i] % launch.local[i] != 0)
+        return "its grid is no multiple of its work-group at these sizes (launch " + launch.entry + ")";
     for (const Argument& arg : launch.args)
       if (const std::string why = arg.image ? lacking_image(*arg.image, dims, device) : ""; !why.empty()) return why;
   }
@@ -1253,7 +1306,8 @@ inline std::string broken_rule(const Entry& entry, const Dims& dims, const Devic
   return "";
 }
 
-inline std::string reason_against(const Entry& entry, const Section& section, const Dims& dims, const Device& device, bool predicted) {
+inline std::string reason_against(const Entry& entry, const Section& section, const Dims& dims, const Device& device,
+                                  bool predicted) {
   if (!entry.measured && !predicted) return "it is predicted, not measured, and predictions were not asked for";
   for (const Deny& rule : section.deny)
     if (denied(rule, entry, device.compiler)) return "denied on this compiler: " + rule.why;
@@ -1299,7 +1353,9 @@ constexpr double max_distance = 3.0;  // a bucket further off than a factor of e
 constexpr double max_unlike = 4.0;    // devices of one family that differ by more are only of one vendor
 
 inline double unlike(const Device& one, const Device& other) {
-  const auto widest = [](const Device& d) { return d.subgroup_sizes.empty() ? Int{1} : *std::max_element(d.subgroup_sizes.begin(), d.subgroup_sizes.end()); };
+  const auto widest = [](const Device& d) {
+    return d.subgroup_sizes.empty() ? Int{1} : *std::max_element(d.subgroup_sizes.begin(), d.subgroup_sizes.end());
+  };
   const std::array<std::pair<Int, Int>, 4> pairs = {{{one.compute_units, other.compute_units},
                                                      {one.local_bytes, other.local_bytes},
                                                      {one.max_work_group, other.max_work_group},
@@ -1314,7 +1370,8 @@ inline Level level_of(const Document& document, const Device& device, double dif
   const Device& theirs = document.device;
   if (theirs.vendor != device.vendor) return Level::built_in;
   if (theirs.model == device.model && theirs.family == device.family)
-    return theirs.driver == device.driver && theirs.compiler == device.compiler && !document.edited ? Level::exact : Level::stale;
+    return theirs.driver == device.driver && theirs.compiler == device.compiler && !document.edited ? Level::exact
+                                                                                                    : Level::stale;
   return theirs.family == device.family && difference <= max_unlike ? Level::family : Level::vendor;
 }
 
@@ -1322,13 +1379,16 @@ inline double distance(const Bucket& bucket, const Dims& dims) {
   double total = 0;
   for (const auto& [dim, interval] : bucket) {
     const Int size = dims.at(dim);
-    if (size < interval.low) total += std::log2(static_cast<double>(interval.low) / static_cast<double>(size));
-    else if (interval.high && size > *interval.high) total += std::log2(static_cast<double>(size) / static_cast<double>(*interval.high));
+    if (size < interval.low)
+      total += std::log2(static_cast<double>(interval.low) / static_cast<double>(size));
+    else if (interval.high && size > *interval.high)
+      total += std::log2(static_cast<double>(size) / static_cast<double>(*interval.high));
   }
   return total;
 }
 
-inline bool same_regime(const Bucket& bucket, const Dims& dims) {  // 1 row, 2 to 16, 17 and more lend nothing to each other
+inline bool same_regime(const Bucket& bucket,
+                        const Dims& dims) {  // 1 row, 2 to 16, 17 and more lend nothing to each other
   const Interval* rows = side(bucket, "M");
   if (rows == nullptr) return true;
   const Int m = dims.at("M"), first = m <= 1 ? 1 : m <= 16 ? 2 : 17;
@@ -1339,11 +1399,13 @@ inline bool same_regime(const Bucket& bucket, const Dims& dims) {  // 1 row, 2 t
 inline std::string bucket_text(const Bucket& bucket) {
   std::string text;
   for (const auto& [dim, interval] : bucket)
-    text += (text.empty() ? "" : ", ") + dim + " " + std::to_string(interval.low) + "…" + (interval.high ? std::to_string(*interval.high) : "");
+    text += (text.empty() ? "" : ", ") + dim + " " + std::to_string(interval.low) + "…" +
+            (interval.high ? std::to_string(*interval.high) : "");
   return text;
 }
 
-inline std::vector<std::pair<const Entry*, std::string>> candidates(const Section& section, const Match& match, const Dims& dims, Level level) {
+inline std::vector<std::pair<const Entry*, std::string>> candidates(const Section& section, const Match& match,
+                                                                    const Dims& dims, Level level) {
   std::vector<std::pair<const Entry*, std::string>> order, found;
   if (level != Level::vendor) {
     const Entry* nearest = nullptr;
@@ -1352,7 +1414,8 @@ inline std::vector<std::pair<const Entry*, std::string>> candidates(const Sectio
       if (!entry.bucket || !same(entry.match, match)) continue;
       const double off = distance(*entry.bucket, dims);
       if (off == 0) order.push_back({&entry, "its bucket " + bucket_text(*entry.bucket) + " holds the sizes"});
-      if (same_regime(*entry.bucket, dims) && (nearest == nullptr || std::tie(off, entry.id) < std::tie(least, nearest->id))) {
+      if (same_regime(*entry.bucket, dims) &&
+          (nearest == nullptr || std::tie(off, entry.id) < std::tie(least, nearest->id))) {
         nearest = &entry;
         least = off;
       }
@@ -1360,11 +1423,13 @@ inline std::vector<std::pair<const Entry*, std::string>> candidates(const Sectio
     if (nearest != nullptr && least <= max_distance) {
       std::array<char, 32> factor{};
       std::snprintf(factor.data(), factor.size(), "%.3g", std::exp2(least));
-      order.push_back({nearest, "nearest bucket " + bucket_text(*nearest->bucket) + ", a factor " + factor.data() + " off"});
+      order.push_back(
+          {nearest, "nearest bucket " + bucket_text(*nearest->bucket) + ", a factor " + factor.data() + " off"});
     }
   }
   const Entry* usual = by_id(section, section.default_id);
-  if (same(usual->match, match) && (!usual->bucket || same_regime(*usual->bucket, dims))) order.push_back({usual, "the document's default"});
+  if (same(usual->match, match) && (!usual->bucket || same_regime(*usual->bucket, dims)))
+    order.push_back({usual, "the document's default"});
   std::set<std::string> seen;
   for (const auto& [entry, how] : order) {
     if (seen.insert(entry->id).second) found.push_back({entry, how});
@@ -1381,11 +1446,13 @@ inline std::vector<std::string> dims_of(const Section& section) {
   return found;
 }
 
-// What an entry for this workload would say: dims that the family fixes stand among the options, options that are off do not.
+// What an entry for this workload would say: dims that the family fixes stand among the options, options that are off
+// do not.
 inline Match match_of(const Workload& workload, const std::vector<std::string>& fixed) {
   Match match{workload.weights, workload.dtypes, {}};
   for (const auto& option : workload.options)
-    if (!(option.second.is_boolean() && !option.second.get<bool>()) && std::find(fixed.begin(), fixed.end(), option.first) == fixed.end())
+    if (!(option.second.is_boolean() && !option.second.get<bool>()) &&
+        std::find(fixed.begin(), fixed.end(), option.first) == fixed.end())
       match.options.push_back(option);
   for (const std::string& dim : fixed) match.options.push_back({dim, Json(workload.dims.at(dim))});
   return match;
@@ -1395,7 +1462,8 @@ inline Match match_of(const Workload& workload, const std::vector<std::string>& 
 inline std::vector<std::string> fixed_of(const Section& section) {
   std::vector<std::string> found;
   for (const std::string& dim : dims_of(section))
-    if (std::any_of(section.entries.begin(), section.entries.end(), [&](const Entry& e) { return lookup(e.match.options, dim) != nullptr; }))
+    if (std::any_of(section.entries.begin(), section.entries.end(),
+                    [&](const Entry& e) { return lookup(e.match.options, dim) != nullptr; }))
       found.push_back(dim);
   return found;
 }
@@ -1415,7 +1483,8 @@ inline void check_dims(const Workload& workload, const std::vector<std::string>&
 
 // The entry to run: of the nearest document, at these sizes; alternates, defaults and at last the built-in one follow.
 // Throws Error where the family has no kernel for this workload here at all.
-inline Selection select(const std::vector<const Bundle*>& bundles, const Workload& workload, const Device& device, const Ask& ask = {}) {
+inline Selection select(const std::vector<const Bundle*>& bundles, const Workload& workload, const Device& device,
+                        const Ask& ask = {}) {
   struct Ranked {
     Level level;
     bool edited;
@@ -1427,11 +1496,16 @@ inline Selection select(const std::vector<const Bundle*>& bundles, const Workloa
   std::vector<Ranked> ranked;
   for (std::size_t i = 0; i < bundles.size(); ++i) {
     const Document& document = bundles[i]->document;
-    if (const auto found = bundles[i]->families.find(workload.family); ours == nullptr && found != bundles[i]->families.end()) ours = &found->second;
+    if (const auto found = bundles[i]->families.find(workload.family);
+        ours == nullptr && found != bundles[i]->families.end())
+      ours = &found->second;
     const double difference = detail::unlike(document.device, device);
     const Level level = detail::level_of(document, device, difference);
-    if (level == Level::built_in) chosen.notes.push_back("document of " + document.device.model + ": for another vendor (" + document.device.vendor + ")");
-    else ranked.push_back({level, document.edited, difference, i});
+    if (level == Level::built_in)
+      chosen.notes.push_back("document of " + document.device.model + ": for another vendor (" +
+                             document.device.vendor + ")");
+    else
+      ranked.push_back({level, document.edited, difference, i});
   }
   std::sort(ranked.begin(), ranked.end(), [](const Ranked& a, const Ranked& b) {
     return std::tie(a.level, a.edited, a.unlike, a.index) < std::tie(b.level, b.edited, b.unlike, b.index);
@@ -1456,7 +1530,8 @@ inline Selection select(const std::vector<const Bundle*>& bundles, const Workloa
     for (const auto& [entry, how] : detail::candidates(section, match, workload.dims, each.level)) {
       std::string reason = detail::reason_against(*entry, section, workload.dims, device, ask.predicted);
       if (reason.empty() && ask.veto) reason = ask.veto(*bundles[each.index], *entry);
-      chosen.notes.push_back(label + "entry \"" + entry->id + "\" (" + how + ") " + (reason.empty() ? "taken" : "not used: " + reason));
+      chosen.notes.push_back(label + "entry \"" + entry->id + "\" (" + how + ") " +
+                             (reason.empty() ? "taken" : "not used: " + reason));
       if (!reason.empty()) continue;
       chosen.entry = entry;
       chosen.bundle = bundles[each.index];
@@ -1473,7 +1548,8 @@ inline Selection select(const std::vector<const Bundle*>& bundles, const Workloa
     for (const auto& [served, tree] : family->second.defaults) {
       if (!detail::same(served, match)) continue;
       const Json& id = detail::leaf(tree, workload.dims, device);
-      const auto built_in = id.is_string() ? family->second.built_in.find(id.get<std::string>()) : family->second.built_in.end();
+      const auto built_in =
+          id.is_string() ? family->second.built_in.find(id.get<std::string>()) : family->second.built_in.end();
       if (built_in == family->second.built_in.end()) continue;
       reason = detail::broken_rule(built_in->second, workload.dims, device);
       if (reason.empty() && ask.veto) reason = ask.veto(*bundle, built_in->second);
@@ -1489,28 +1565,31 @@ inline Selection select(const std::vector<const Bundle*>& bundles, const Workloa
 }
 
 // Which kernel serves an operation ("matmul") at these sizes, "" = the document does not say.
-inline std::string route(const Document& document, const std::string& op, const std::string& weights, const Dims& dims) {
+inline std::string route(const Document& document, const std::string& op, const std::string& weights,
+                         const Dims& dims) {
   const auto routes = document.ops.find(op);
   if (routes == document.ops.end()) return "";
   for (const Route& each : routes->second) {
     const bool within = std::all_of(each.bucket.begin(), each.bucket.end(), [&](const auto& item) {
       const auto dim = dims.find(item.first);
-      return dim != dims.end() && dim->second >= item.second.low && (!item.second.high || dim->second <= *item.second.high);
+      return dim != dims.end() && dim->second >= item.second.low &&
+             (!item.second.high || dim->second <= *item.second.high);
     });
     if (within && (each.weights.empty() || each.weights == weights)) return each.kernel;
   }
   return "";
 }
 
-// After building: the work-group to launch with, given CL_KERNEL_WORK_GROUP_SIZE. Empty = leave it to the driver. Throws
-// Error where the entry's own is too large: its source is made for that size, and an alternate must take its place.
+// After building: the work-group to launch with, given CL_KERNEL_WORK_GROUP_SIZE. Empty = leave it to the driver.
+// Throws Error where the entry's own is too large: its source is made for that size, and an alternate must take its
+// place.
 inline std::vector<Int> clamp(const Launch& launch, Int kernel_work_group) {
   Int work_items = 1;
   for (const Int size : launch.local)
     if (__builtin_mul_overflow(work_items, size, &work_items)) work_items = INT64_MAX;
   if (!launch.local.empty() && work_items > kernel_work_group)
-    throw Error("kernel " + launch.entry + " was built for at most " + std::to_string(kernel_work_group) + " work-items, its entry wants " +
-                std::to_string(work_items) + "; take an alternate");
+    throw Error("kernel " + launch.entry + " was built for at most " + std::to_string(kernel_work_group) +
+                " work-items, its entry wants " + std::to_string(work_items) + "; take an alternate");
   return launch.local;
 }
 

@@ -1,15 +1,16 @@
-// What an OpenCL device says of itself, as kiln::select compares it: kernels/identity.py and harness/runner/describe.py.
+// What an OpenCL device says of itself, as kiln::select compares it: kernels/identity.py and
+// harness/runner/describe.py.
 //
 // The names are normalised as Kiln's are when it tunes, since drivers decorate them: "QUALCOMM Adreno(TM)" with
 // "OpenCL 3.0 Adreno(TM) 750" is vendor qualcomm, family adreno-7xx, model adreno-750.
 #pragma once
 
+#include <CL/cl.h>
+
 #include <fstream>
 #include <regex>
 #include <string>
 #include <vector>
-
-#include <CL/cl.h>
 
 #include "kiln.hpp"
 
@@ -59,7 +60,8 @@ inline std::string lower(std::string text) {
 }
 
 inline std::string plain(const std::string& text) {  // words joined by dashes, without what vendors decorate names with
-  static const std::regex noise("\\((r|tm|c)\\)|\\b(corporation|corp|inc|opencl|graphics|gpu|processor)\\b"), other("[^a-z0-9]+");
+  static const std::regex noise("\\((r|tm|c)\\)|\\b(corporation|corp|inc|opencl|graphics|gpu|processor)\\b"),
+      other("[^a-z0-9]+");
   std::string found = std::regex_replace(std::regex_replace(lower(text), noise, " "), other, "-");
   if (!found.empty() && found.front() == '-') found.erase(0, 1);
   if (!found.empty() && found.back() == '-') found.pop_back();
@@ -67,12 +69,14 @@ inline std::string plain(const std::string& text) {  // words joined by dashes, 
 }
 
 inline std::string replaced(std::string text, const std::string& what, const std::string& by) {
-  for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += by.size()) text.replace(at, what.size(), by);
+  for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += by.size())
+    text.replace(at, what.size(), by);
   return text;
 }
 
 inline std::string vendor_of(const std::string& text) {
-  const std::string words = "-" + plain(replaced(replaced(text, "Advanced Micro Devices", "AMD"), "AuthenticAMD", "AMD")) + "-";
+  const std::string words =
+      "-" + plain(replaced(replaced(text, "Advanced Micro Devices", "AMD"), "AuthenticAMD", "AMD")) + "-";
   for (const char* vendor : {"qualcomm", "arm", "nvidia", "intel", "amd", "apple", "imagination", "samsung"})
     if (words.find("-" + std::string(vendor) + "-") != std::string::npos) return vendor;
   return words.substr(1, words.find('-', 1) - 1);
@@ -104,8 +108,10 @@ inline Int cpu_vector_floats(cl_device_id device) {  // by Linux's flags of an x
 }
 
 inline std::vector<Int> subgroup_sizes(cl_device_id device, const Device& facts) {
-  if (facts.extensions.count("cl_intel_required_subgroup_size") > 0) return device_list<std::size_t>(device, sub_group_sizes_intel);
-  if (facts.extensions.count("cl_khr_subgroups") == 0 && device_value<cl_uint>(device, max_num_sub_groups) == 0) return {};
+  if (facts.extensions.count("cl_intel_required_subgroup_size") > 0)
+    return device_list<std::size_t>(device, sub_group_sizes_intel);
+  if (facts.extensions.count("cl_khr_subgroups") == 0 && device_value<cl_uint>(device, max_num_sub_groups) == 0)
+    return {};
   // Others tell what a plain kernel gets.
   const char* text = "__kernel void one(__global int *a) { a[get_global_id(0)] = 1; }";
   std::size_t size = 0;
@@ -115,7 +121,8 @@ inline std::vector<Int> subgroup_sizes(cl_device_id device, const Device& facts)
   if (program != nullptr && clBuildProgram(program, 1, &device, "", nullptr, nullptr) == CL_SUCCESS) {
     if (cl_kernel kernel = clCreateKernel(program, "one", nullptr); kernel != nullptr) {
       const std::size_t local = static_cast<std::size_t>(std::min<Int>(128, facts.max_work_group));
-      if (clGetKernelSubGroupInfo(kernel, device, CL_KERNEL_MAX_SUB_GROUP_SIZE_FOR_NDRANGE, sizeof local, &local, sizeof size, &size, nullptr) != CL_SUCCESS)
+      if (clGetKernelSubGroupInfo(kernel, device, CL_KERNEL_MAX_SUB_GROUP_SIZE_FOR_NDRANGE, sizeof local, &local,
+                                  sizeof size, &size, nullptr) != CL_SUCCESS)
         size = 0;
       clReleaseKernel(kernel);
     }
@@ -134,7 +141,8 @@ inline Device describe(cl_device_id device) {
   const auto platform = device_value<cl_platform_id>(device, CL_DEVICE_PLATFORM);
   const std::string name = device_text(device, CL_DEVICE_NAME), version = device_text(device, CL_DEVICE_VERSION);
   const std::string c_version = device_text(device, CL_DEVICE_OPENCL_C_VERSION);
-  const std::string driver = device_text(device, CL_DRIVER_VERSION), platform_name = platform_text(platform, CL_PLATFORM_NAME);
+  const std::string driver = device_text(device, CL_DRIVER_VERSION),
+                    platform_name = platform_text(platform, CL_PLATFORM_NAME);
   const std::string platform_version = platform_text(platform, CL_PLATFORM_VERSION);
   const auto type = device_value<cl_device_type>(device, CL_DEVICE_TYPE);
   d.kind = (type & CL_DEVICE_TYPE_GPU) ? "gpu" : (type & CL_DEVICE_TYPE_CPU) ? "cpu" : "other";
@@ -158,7 +166,8 @@ inline Device describe(cl_device_id device) {
   }
   std::smatch found;
   d.opencl_c = {1, 0};
-  if (std::regex_search(c_version, found, std::regex("OpenCL C (\\d+)\\.(\\d+)"))) d.opencl_c = {std::stoll(found[1]), std::stoll(found[2])};
+  if (std::regex_search(c_version, found, std::regex("OpenCL C (\\d+)\\.(\\d+)")))
+    d.opencl_c = {std::stoll(found[1]), std::stoll(found[2])};
   if (d.kind == "cpu") d.vector_floats = cpu_vector_floats(device);
   d.subgroup_sizes = subgroup_sizes(device, d);
 
@@ -185,7 +194,8 @@ inline Device describe(cl_device_id device) {
     d.vendor = "arm";
     d.family = mali_family(model);
     d.model = "mali-" + lower(model);
-  } else if (d.kind == "cpu") {  // virtual machines call every processor alike, so that its registers belong to its name
+  } else if (d.kind ==
+             "cpu") {  // virtual machines call every processor alike, so that its registers belong to its name
     d.vendor = platform_name == "Portable Computing Language" ? "pocl" : vendor_of(platform_name);
     d.family = "cpu";
     d.model = without_prefix(without_prefix(plain(name), "pthread-"), "cpu-") +

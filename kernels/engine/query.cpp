@@ -3,7 +3,8 @@
 //   kiln-query select BUNDLE-OR-DOCUMENT… < queries   one JSON object a line: family, dims, dtypes, weights, options,
 //                                                     device (as in a document; absent = the first document's),
 //                                                     predicted; gives a line of JSON each
-//   kiln-query load < paths                           one path of a document a line; gives "ok", "edited" or the reason
+//   kiln-query load < paths                           one path of a document (.json) or bundle a line; gives "ok",
+//                                                     "edited" or the reason; a bundle's rules are all asked once
 #include <cstring>
 #include <iostream>
 
@@ -35,7 +36,8 @@ Json answer(const std::vector<const kiln::Bundle*>& bundles, const std::string& 
   Json launches = Json::array(), scratch = Json::object(), layout = Json::object();
   for (const kiln::Launch& launch : chosen.entry->launches)
     launches.push_back({{"entry", launch.entry}, {"grid", kiln::grid(launch, workload.dims)}, {"local", launch.local}});
-  for (const kiln::Scratch& each : chosen.entry->scratch) scratch[each.name] = kiln::evaluate(each.bytes, workload.dims);
+  for (const kiln::Scratch& each : chosen.entry->scratch)
+    scratch[each.name] = kiln::evaluate(each.bytes, workload.dims);
   for (const auto& [tensor, name] : chosen.entry->layout) layout[tensor] = name;
   return {{"entry", chosen.entry->id},
           {"level", kiln::name_of(chosen.level)},
@@ -47,12 +49,13 @@ Json answer(const std::vector<const kiln::Bundle*>& bundles, const std::string& 
           {"layout", layout}};
 }
 
+bool is_document(const std::string& path) { return path.size() > 5 && path.compare(path.size() - 5, 5, ".json") == 0; }
+
 int select_all(int count, char** paths) {
   std::vector<kiln::Bundle> bundles;
   for (int i = 0; i < count; ++i) {
     const std::string path = paths[i];
-    const bool document = path.size() > 5 && path.compare(path.size() - 5, 5, ".json") == 0;
-    bundles.push_back(document ? kiln::load_document(path) : kiln::load_bundle(path));
+    bundles.push_back(is_document(path) ? kiln::load_document(path) : kiln::load_bundle(path));
   }
   std::vector<const kiln::Bundle*> all;
   for (const kiln::Bundle& bundle : bundles) all.push_back(&bundle);
@@ -68,10 +71,27 @@ int select_all(int count, char** paths) {
   return 0;
 }
 
+// Every tree of a bundle followed once, at 256 of everything: throws Error where one is not as it should be.
+void ask_all(const kiln::Bundle& bundle) {
+  const kiln::Device& device = bundle.document.device;
+  for (const auto& [name, family] : bundle.families) {
+    kiln::Dims dims;
+    for (const std::string& dim : family.dims) dims[dim] = 256;
+    for (const auto& item : family.defaults) kiln::detail::leaf(item.second, dims, device);
+    for (const auto& item : family.built_in) kiln::detail::broken_rule(item.second, dims, device);
+    for (const kiln::Entry& entry : bundle.document.kernels.at(name).entries) {
+      kiln::detail::broken_rule(entry, dims, device);
+      bundle.source(entry);
+    }
+  }
+}
+
 int load_all() {
   for (std::string path; std::getline(std::cin, path);) {
     try {
-      std::cout << (kiln::load_document(path).document.edited ? "edited\n" : "ok\n");
+      const kiln::Bundle bundle = is_document(path) ? kiln::load_document(path) : kiln::load_bundle(path);
+      ask_all(bundle);
+      std::cout << (bundle.document.edited ? "edited\n" : "ok\n");
     } catch (const kiln::Error& error) {
       std::string text = error.what();
       std::replace(text.begin(), text.end(), '\n', ' ');
