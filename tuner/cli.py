@@ -20,13 +20,19 @@ from harness.tables import json_text, say
 from kernels import tuned
 from kernels.explain import explain
 from kernels.identity import identify
-from tuner import pareto, record, replay, retune
+from tuner import judge, pareto, record, replay, retune
 from tuner.request import add_arguments, from_arguments
 from tuner.run import journal_path, out_path, tune
 from tuner.summary import rows, summary
 from tuner.wanted import add_workload, workload_of
 
-VERBS = {"replay": replay.main, "pareto": pareto.main, "retune": retune.main, "record": record.main}
+VERBS = {
+    "replay": replay.main,
+    "pareto": pareto.main,
+    "retune": retune.main,
+    "record": record.main,
+    "judge": judge.main,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
