@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import kernels
-from harness import bench, doctor, oclgrind, sanitize, validate
+from harness import bench, doctor, oclgrind, sanitize, sheets, validate
 from harness.devices import DeviceChoice, resolve
 from harness.errors import DeviceMissing, KilnError, UsageError, ended
 from harness.measure import Meter
@@ -22,6 +22,7 @@ from harness.supervisor import Supervisor
 from harness.tables import json_text, say, table, time_text
 from kernels import tuned
 from kernels.plan import FORMATS, plan
+from kernels.sheet import load_sheet, sheet_names
 from kernels.spec import Family
 from kernels.tuned import TunedConfig
 
@@ -40,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     device = "auto, cpu, ocl:SUBSTRING, exec:'COMMAND' or a GPU model such as adreno750"
     look = verbs.add_parser("doctor", help="every platform and device, and what mends what is missing")
-    look.add_argument("--device", metavar="D", help=f"this one alone: {device}")
+    look.add_argument("--device", metavar="D", help=f"this one alone: {device}; its sheet where it is not attached")
     limits = verbs.add_parser("probe", help="bandwidth, multiply-add rate and launch latency of a device")
     limits.add_argument("--device", metavar="D", default="auto", help=f"{device} (default %(default)s)")
     race = verbs.add_parser("bench", help="a model's workloads: default, tuned, % of the device's limit, NumPy")
@@ -67,7 +68,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _doctor(args: argparse.Namespace) -> None:
-    only = resolve(args.device) if args.device else None
+    try:
+        only = resolve(args.device) if args.device else None
+    except DeviceMissing as missing:
+        if args.device not in sheet_names():
+            raise
+        sheet = load_sheet(args.device)
+        say(json_text(sheets.to_json(sheet)) if args.json else sheets.text(sheet, str(missing)))
+        return
     report = doctor.examine(only)
     say(json_text(report.to_json()) if args.json else doctor.text(report))
     if not report.devices:

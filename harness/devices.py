@@ -18,10 +18,13 @@ from harness.errors import DeviceMissing, KilnError, UsageError
 from harness.runtimes import Driver, Missing, Runtimes
 from harness.scratch import Scratch
 from harness.supervisor import RunnerLost, Supervisor
-from kernels.sheet import Identity, identity, sheet_names, sheet_of
+from kernels.claims import denied
+from kernels.identity import versions
+from kernels.sheet import Identity, Sheet, Strings, identity, sheet_names, sheet_of
 from kernels.spec import DeviceSheet
 
 _LIST_TIMEOUT_S = 60.0
+_PHONES = ("Qualcomm", "Arm")  # vendors of GPUs that come in a phone
 _INSTALL = "pip install 'kiln-workbench[cpu]'"
 
 
@@ -154,11 +157,10 @@ def _by_substring(text: str, devices: Sequence[LiveDevice]) -> LiveDevice:
 
 def _of_model(sheet: Identity, devices: Sequence[LiveDevice]) -> LiveDevice:
     for device in devices:
-        if sheet.matches(_strings(device.description)):
+        if sheet.matches(Strings.of(device.description)):
             return device
-    raise DeviceMissing(
-        f"no {sheet.model} is attached: found {_listing(devices)}; connect the phone or try --device cpu"
-    )
+    remedy = "connect the phone" if sheet.vendor in _PHONES else "attach it"
+    raise DeviceMissing(f"no {sheet.model} is attached: found {_listing(devices)}; {remedy} or try --device cpu")
 
 
 def _native(command: str) -> DeviceChoice:
@@ -192,8 +194,9 @@ def _no_opencl(found: Runtimes) -> str:
 
 
 def sheet_from(description: Mapping[str, Any]) -> DeviceSheet:
-    """What a live device's description says about legality."""
+    """What a live device's description says about legality, and its sheet about what its compiler gets wrong."""
     d = description
+    known = known_sheet(d)
     images = (d["image2d_max_width"], d["image2d_max_height"])
     version = re.search(r"OpenCL C (\d+)\.(\d+)", d["opencl_c_version"])
     return DeviceSheet(
@@ -214,22 +217,24 @@ def sheet_from(description: Mapping[str, Any]) -> DeviceSheet:
         extensions=frozenset(d["extensions"]),
         opencl_c=(int(version[1]), int(version[2])) if version else (1, 0),
         vector_floats=d.get("vector_floats", 0),
+        denied=denied(known, versions(d)[1]) if known else (),
     )
+
+
+def known_sheet(description: Mapping[str, Any]) -> Sheet | None:
+    """The sheet of a live device's model, if there is one."""
+    return sheet_of(Strings.of(description))
 
 
 def slug(description: Mapping[str, Any]) -> str:
     """A short stable name of a device: its sheet's, `cpu-<platform>`, or vendor and model, as in nvidia-h200."""
-    if sheet := sheet_of(_strings(description)):
+    if sheet := known_sheet(description):
         return sheet.name
     if description["type"] == "cpu":
         return f"cpu-{_platform(description)}"
     vendor = _plain(description["vendor"]).split("-")[0]
     model = _plain(description["name"])
     return model if model.startswith(vendor) else f"{vendor}-{model}"
-
-
-def _strings(description: Mapping[str, Any]) -> str:
-    return f"{description['name']}\n{description['version']}"
 
 
 def _platform(description: Mapping[str, Any]) -> str:

@@ -12,12 +12,13 @@ from typing import Any
 
 from harness import timing
 from harness.answers import Refused, RunnerLost
-from harness.devices import DeviceChoice, list_devices, runner_command, slug
+from harness.devices import DeviceChoice, known_sheet, list_devices, runner_command, sheet_from, slug
 from harness.errors import KilnError
 from harness.probe_kernels import ProbeBed, ProbeKernel
 from harness.runtimes import Driver
 from harness.supervisor import Supervisor
 from harness.tables import bytes_text, table, time_text
+from kernels.claims import Contradiction, contradictions
 
 # What Kiln has variants for, and the extensions that any of brings it.
 FEATURES: Mapping[str, tuple[str, ...]] = {
@@ -45,6 +46,8 @@ class Checkup:
     sensors: Mapping[str, float | None]
     why: Mapping[str, str]  # reason of each sensor that reads nothing
     wrong: str | None  # what failed when it was tried, None = it runs kernels
+    sheet: str | None = None  # of its model
+    contradictions: tuple[Contradiction, ...] = ()  # what that sheet says and the device does not confirm
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ def examine(only: DeviceChoice | None = None) -> Report:
 def _checkup(described: Mapping[str, Any], command: Sequence[str], driver: Driver | None) -> Checkup:
     with Supervisor(command) as supervisor:
         launch_ns, wall_ns, sensors, why, wrong = _try(supervisor)
+    sheet = known_sheet(described)
     return Checkup(
         slug=slug(described),
         description=described,
@@ -98,6 +102,8 @@ def _checkup(described: Mapping[str, Any], command: Sequence[str], driver: Drive
         sensors=sensors,
         why=why,
         wrong=wrong,
+        sheet=sheet.name if sheet else None,
+        contradictions=contradictions(sheet, sheet_from(described)) if sheet else (),
     )
 
 
@@ -184,4 +190,7 @@ def _notes(device: Checkup) -> Sequence[str]:
         notes.append(f"repaired: {device.repair}")
     if device.wrong:
         notes.append(f"does not run kernels: {device.wrong}")
+    notes += map(str, device.contradictions)
+    if device.sheet and not device.contradictions:
+        notes.append(f"it has the limits that its sheet, {device.sheet}, says")
     return [*notes, *(f"{name} is not readable: {why}" for name, why in device.why.items())]

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from kernels.claims import device_sheet
+from kernels.sheet_nouns import Sheet
 from kernels.spec import DeviceSheet
 from kernels.tuned import DeviceFacts
 
@@ -22,7 +24,7 @@ _OLD_VALHALL = ("G57", "G68", "G77", "G78")  # two digits like Bifrost, but the 
 def identify(description: Mapping[str, Any], sheet: DeviceSheet) -> DeviceFacts:
     """The facts of a live device from its limits and its raw strings (named as in `RAW`, like the runner's `hello`)."""
     raw = {name: str(description.get(name, "")) for name in RAW}
-    driver, compiler = _versions(raw)
+    driver, compiler = versions(raw)
     vendor, family, model = _names(raw, sheet.kind, sheet.vector_floats)
     return DeviceFacts(vendor, family, model, driver, compiler, raw, sheet)
 
@@ -57,15 +59,29 @@ def _mali_family(model: str) -> str:
     return "mali-5th-gen"
 
 
-def _versions(raw: Mapping[str, str]) -> tuple[str, str]:
-    """Driver and compiler. Where a driver does not tell its compiler's version, the two come together."""
-    driver = raw["driver_version"]
-    if match := re.search(r"Compiler\s+(\S+)", driver):  # Qualcomm: "… build: 0676.77 Compiler E031.45.02"
-        build = re.search(r"build:?\s*(\S+)", driver)
+def claimed(sheet: Sheet, compiler: str = "") -> DeviceFacts:
+    """The facts of a device that is not here, as far as its sheet claims them (`kernels.claims.device_sheet`)."""
+    one = sheet.identity
+    raw = dict.fromkeys(RAW, "") | {"name": one.model, "vendor": one.vendor}
+    facts = device_sheet(sheet, compiler)
+    vendor, family, model = _names(raw, one.type, 0)
+    return DeviceFacts(vendor, family, model, "", compiler, raw, facts)
+
+
+def versions(description: Mapping[str, Any]) -> tuple[str, str]:
+    """Driver and compiler. Where a driver does not tell its compiler's version, the two come together.
+
+    As real devices say it: Qualcomm's driver is "OpenCL 3.0 QUALCOMM build: 0842.27.1 Compiler E031.50.19.18", or, from
+    before that, "… build: commit #272cf717f5 changeid … Compiler E031.38.01.08"; Windows has "… Compiler DX.17.75.00".
+    Arm's is in CL_DEVICE_VERSION, "OpenCL 3.0 v1.r38p1-01eac0.…", on Linux boards "… v1.g13p0-01eac0.…".
+    """
+    driver, version = str(description.get("driver_version", "")), str(description.get("version", ""))
+    if match := re.search(r"Compiler\s+(\S+)", driver):
+        build = re.search(r"build:?\s*((?:commit\s+)?\S+)", driver)
         return (build[1] if build else driver), match[1]
-    if match := re.search(r"\bv\d+\.(r\d+p\d+)\S*", raw["version"]):  # Arm: "OpenCL 3.0 v1.r38p1-01eac0.…"
+    if match := re.search(r"\bv\d+\.([rg]\d+p\d+)\S*", version):
         return match[0], match[1]
-    if match := re.search(r"\bLLVM (\d[\w.]*)", raw["platform_version"]):  # PoCL
+    if match := re.search(r"\bLLVM (\d[\w.]*)", str(description.get("platform_version", ""))):  # PoCL
         return driver, f"LLVM-{match[1]}"
     return driver, driver
 

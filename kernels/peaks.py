@@ -20,6 +20,6 @@ class Peaks:
     flops_per_ns: Mapping[str, float]  # by compute type of a workload: fp32, fp16, int8
     launch_ns: float  # device time of an empty kernel
     last_level_cache_bytes: int
-    registers_per_work_item: int | None  # 32-bit registers at which a work-item no longer runs at full speed
+    registers_per_work_item: int | None  # 32-bit registers up to which half of the waves that fit at most still do
     wave: int | None  # work-items that execute together, the width that kernels are written for
     compute_units: int

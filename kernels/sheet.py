@@ -1,26 +1,32 @@
-"""Device sheets: GPU models that can be named on the command line, as data in kernels/sheets/*.toml."""
+"""Device sheets: device models that can be named on the command line, as data in kernels/sheets/*.toml.
+
+A sheet is a claim. What a live device says wins over it (`kernels.claims` finds where the two differ); where no such
+device is attached, a sheet is all there is.
+"""
 
 from __future__ import annotations
 
-import re
-import tomllib
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from kernels.sheet_file import parse_sheet
+from kernels.sheet_nouns import KEYS, KINDS, Identity, Kind, Sheet, Strings, Trap, Value
 
-@dataclass(frozen=True)
-class Identity:
-    """How a GPU model is called and how a live device of that model is recognised."""
-
-    name: str  # as in --device: the file's stem
-    vendor: str
-    model: str  # for people
-    match: tuple[str, ...]  # regular expressions; one of them found in a device's strings is a match
-
-    def matches(self, strings: str) -> bool:
-        """Whether a device with these strings (name and version, one per line) is of this model."""
-        return any(re.search(pattern, strings, re.IGNORECASE) for pattern in self.match)
+__all__ = [
+    "KEYS",
+    "KINDS",
+    "Identity",
+    "Kind",
+    "Sheet",
+    "Strings",
+    "Trap",
+    "Value",
+    "identity",
+    "load_sheet",
+    "parse_sheet",
+    "sheet_names",
+    "sheet_of",
+]
 
 
 def sheet_names() -> tuple[str, ...]:
@@ -30,14 +36,18 @@ def sheet_names() -> tuple[str, ...]:
 
 
 @cache
-def identity(name: str) -> Identity:
-    """The [identity] table of a sheet. Raises KeyError for an unknown name."""
+def load_sheet(name: str) -> Sheet:
+    """A sheet by its name. Raises KeyError for an unknown one, ValueError for a file that is no sheet."""
     if name not in sheet_names():
         raise KeyError(name)
-    data = tomllib.loads((resources.files("kernels") / "sheets" / f"{name}.toml").read_text("utf-8"))["identity"]
-    return Identity(name, data["vendor"], data["model"], tuple(data["match"]))
+    return parse_sheet(name, (resources.files("kernels") / "sheets" / f"{name}.toml").read_text("utf-8"))
 
 
-def sheet_of(strings: str) -> Identity | None:
+def identity(name: str) -> Identity:
+    """How a sheet's model is called and recognised. Raises KeyError for an unknown name."""
+    return load_sheet(name).identity
+
+
+def sheet_of(device: Strings) -> Sheet | None:
     """The sheet that a live device's strings match, if any does."""
-    return next((sheet for sheet in map(identity, sheet_names()) if sheet.matches(strings)), None)
+    return next((sheet for sheet in map(load_sheet, sheet_names()) if sheet.identity.matches(device)), None)

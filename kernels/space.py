@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.spec import Config, DeviceSheet, Family, Rule, Variant, Workload
+from kernels.spec import Config, Denied, DeviceSheet, Family, Rule, Variant, Workload
 
 EXACT_LIMIT = 1_000_000  # beyond this many legal configurations the count is an estimate
 _PROBES = 2_000  # random descents an estimate is made from
@@ -61,13 +61,24 @@ class Space:
         return None
 
     def _rules(self, variant: Variant) -> tuple[Rule, ...]:
+        denials = self._denials(variant)
         layouts = self.layouts
         if layouts is None:
-            return variant.rules
+            return (*variant.rules, *denials)
         why = "everything that reads the same tensors can read this layout"
         names = arranging(variant, self.workload)
         shared = Rule(why, names, lambda config, workload, _: layout_of(variant, config, workload) in layouts, True)
-        return (*variant.rules, shared)
+        return (*variant.rules, *denials, shared)
+
+    def _denials(self, variant: Variant) -> tuple[Rule, ...]:
+        """What the driver gets wrong, as rules of one variant; what is wrong with a whole variant rejects it."""
+        found = []
+        for denied in self.sheet.denied:
+            names = tuple(name for name, _ in denied.params if name != "variant")
+            mine = denied.family == self.family.name and dict(denied.params).get("variant", variant.name)
+            if mine == variant.name and names and set(names) <= set(variant.params):
+                found.append(Rule(_right(denied), names, _not_in(denied, self.family.name)))
+        return tuple(found)
 
     def reachable_layouts(self) -> frozenset[Layout]:
         """Every layout that a variant which runs here can read."""
@@ -84,6 +95,9 @@ class Space:
         for extension in variant.needs:
             if not self.sheet.has(extension):
                 return f"the device has {extension}"
+        for denied in self.sheet.denied:
+            if denied.covers(self.family.name, {"variant": variant.name}):
+                return _right(denied)
         for rule in variant.workload_rules:
             if not rule.holds({"variant": variant.name}, self.workload, self.sheet):
                 return rule.why
@@ -175,6 +189,14 @@ class Space:
             weight *= len(legal)
             chosen[name] = rng.choice(legal)
         return weight
+
+
+def _right(denied: Denied) -> str:
+    return f"the driver gets it right ({denied.why})"
+
+
+def _not_in(denied: Denied, family: str) -> Callable[[Config, Workload, DeviceSheet], bool]:
+    return lambda config, workload, sheet: not denied.covers(family, config)
 
 
 def arranging(variant: Variant, workload: Workload) -> tuple[str, ...]:

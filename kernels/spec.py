@@ -181,6 +181,19 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Denied:
+    """Configurations that a device's driver is known to get wrong."""
+
+    family: str
+    params: tuple[tuple[str, Any], ...]  # `variant` and parameters; a configuration equal in all named is denied
+    why: str
+
+    def covers(self, family: str, config: Config) -> bool:
+        """Whether a configuration is one of them."""
+        return family == self.family and all(name in config and config[name] == value for name, value in self.params)
+
+
+@dataclass(frozen=True)
 class DeviceSheet:
     """Facts of a device that decide what may run on it. A live device gives one, a sheet file claims one."""
 
@@ -201,6 +214,7 @@ class DeviceSheet:
     extensions: frozenset[str]
     opencl_c: tuple[int, int]
     vector_floats: int = 0  # floats that a CPU's widest vector register holds; 0 = unknown, or no CPU
+    denied: tuple[Denied, ...] = ()  # what its compiler gets wrong, by a sheet's traps (kernels.traps)
 
     def has(self, extension: str) -> bool:
         """Whether the device reports this extension."""

@@ -8,9 +8,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import kernels
-from harness.devices import sheet_from
+from harness.devices import known_sheet, sheet_from
 from harness.errors import KilnError
 from harness.timing import stats
+from kernels.claims import deny_rules
 from kernels.entry import make_entry
 from kernels.identity import identify
 from kernels.select import BORDERS, row_regime
@@ -41,6 +42,7 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
     study, finals = latest_study(records)
     sheet = sheet_from(study["device"])
     device = identify(study["device"], sheet)
+    known = known_sheet(study["device"])
     decided = programs.decided(records, sheet)
     most = study["request"].get("max_programs")
     measured = edges.edges(notes(records, edges.NOTE), [decision.workload for decision in decided])
@@ -50,7 +52,8 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
         if mine:
             entries = _entries(mine, measured, sheet, device)
             limited = _programs(mine, most) if most is not None else None
-            sections[name] = KernelSection(family.abi, tuple(entries), default=entries[0].id, programs=limited)
+            deny = deny_rules(known, name) if known else ()
+            sections[name] = KernelSection(family.abi, tuple(entries), entries[0].id, deny, limited)
     routes = matmul.routes(notes(records, matmul.NOTE), tuple(sections))
     return TunedConfig(
         device=device,

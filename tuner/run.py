@@ -8,12 +8,13 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 
-from harness.devices import DeviceChoice, resolve
+from harness.devices import DeviceChoice, known_sheet, resolve
 from harness.errors import KilnError
 from harness.journal import Journal
 from harness.measure import Meter
 from harness.supervisor import Supervisor
 from kernels import tuned
+from kernels.claims import contradictions
 from kernels.plan import Planned, plan
 from tuner import programs
 from tuner.closing import Closing
@@ -103,6 +104,11 @@ def _plan(request: Request, say: Callable[[str], None]) -> list[Planned]:
 def _greet(journal: Journal, device: DeviceChoice, say: Callable[[str], None]) -> None:
     name = f"{device.description['name']} ({device.description['platform_name']})"
     say(f"tuning for {device.slug}: {name}")
+    if sheet := known_sheet(device.description):
+        for contradiction in contradictions(sheet, device.sheet):
+            say(f"note: {contradiction}")
+        for why in sorted({denied.why for denied in device.sheet.denied}):
+            say(f"note: some configurations are left out, because {why} with this compiler")
     if journal.damaged:
         say(f"line {', '.join(map(str, journal.damaged))} of the journal was torn and is passed over")
     if journal.lost:

@@ -75,6 +75,7 @@ def _device(node: Node) -> DeviceFacts:
         extensions=frozenset(limits.at("extensions").each(Node.name)),
         opencl_c=limits.at("opencl_c").each(Node.integer, least=2, most=2),  # type: ignore[arg-type]  # two items
         vector_floats=limits.at("vector_floats").integer() if limits.has("vector_floats") else 0,
+        denied=(),  # what a driver gets wrong stands among each kernel's deny rules
         **{name: limits.at(name).integer() for name in numbers},
     )
     return DeviceFacts(

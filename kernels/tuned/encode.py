@@ -30,7 +30,7 @@ def encode(config: TunedConfig) -> dict[str, Any]:
 
 def _encode_device(device: DeviceFacts) -> dict[str, Any]:
     sheet = device.sheet
-    limits = {f.name: getattr(sheet, f.name) for f in fields(sheet) if f.name not in ("name", "vendor")}
+    limits = {f.name: getattr(sheet, f.name) for f in fields(sheet) if f.name not in ("name", "vendor", "denied")}
     limits["extensions"] = sorted(sheet.extensions)
     return {
         "vendor": device.vendor,
