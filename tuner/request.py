@@ -40,6 +40,7 @@ class Request:
     objectives: tuple[str, ...] = ()  # for a Pareto table beside the result; none by default
     storage: str | None = None  # what several workers share; may hold a password, so it enters no document
     trials: int | None = None  # of each workload at most, those that the journal has already counted
+    require_device: bool = False  # without the named GPU the run is an error, and predicts nothing
 
     def as_json(self) -> dict[str, object]:
         """What decides the outcome, for the journal and the document's provenance."""
@@ -88,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--objectives", default="", metavar="A,B", help=f"a Pareto table over some of {', '.join(OBJECTIVES)}")
     add("--storage", metavar="URL", help="share the study: journal:PATH, postgresql+psycopg://… or grpc://HOST:PORT")
+    add("--require-device", action="store_true", help="fail (exit code 3) where the named GPU is not attached")
     add("--retry-crashed", action="store_true", help="try again what crashed in an earlier run")
 
 
@@ -137,6 +139,7 @@ def from_arguments(args: argparse.Namespace) -> Request:
         objectives=objectives(args.objectives),
         storage=args.storage,
         trials=args.trials,
+        require_device=args.require_device,
     )
 
 
