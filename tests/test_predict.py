@@ -84,18 +84,20 @@ def test_registers_that_are_not_there_cost_time() -> None:
     assert tight > 1.5 * roomy
 
 
-def test_what_is_unknown_never_binds() -> None:
-    """A last-level cache of unknown size holds everything; a second launch costs nothing where latency is not known."""
+def test_a_cache_of_unknown_size_holds_what_is_read_again_and_nothing_else() -> None:
     gemm = Workload(
         "gemm_prefill", {"M": 128, "N": 2048, "K": 2048}, dtype_policy("fp16", "fp32", "int4/g128"), "int4/g128"
     )
     family = kernels.families()["gemm_prefill"]
-    config = family.default(gemm, PHONE)
-    unknown, large, small = (
-        predict(family, gemm, config, PHONE, replace(PEAKS, last_level_cache_bytes=n)).terms["bandwidth"]
-        for n in (0, 1 << 30, 1 << 10)
-    )
-    assert unknown == large < small
+    config, cost = family.default(gemm, PHONE), family.cost(gemm)
+
+    def from_memory(cache_bytes: int) -> float:
+        peaks = replace(PEAKS, last_level_cache_bytes=cache_bytes)
+        return PEAKS.read_per_ns * predict(family, gemm, config, PHONE, peaks).terms["bandwidth"]
+
+    assert from_memory(0) == pytest.approx(cost.bytes)
+    assert from_memory(1 << 30) == pytest.approx(cost.cold)
+    assert from_memory(1 << 10) > cost.bytes
 
 
 def test_each_launch_is_paid_for() -> None:

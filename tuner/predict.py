@@ -201,13 +201,15 @@ def _flops_per_ns(workload: Workload, peaks: Peaks, *, packed: bool) -> float:
 def _memory(
     family: Family, workload: Workload, traffic: Traffic, sheet: DeviceSheet, peaks: Peaks, shape: _Shape
 ) -> dict[str, float]:
-    """Weights and caches from memory; activations too where they do not fit the cache; what is read again from it."""
-    cost = family.cost(workload)
-    cache = peaks.last_level_cache_bytes or math.inf  # unknown: never what binds
+    """Weights and caches from memory; activations too where they do not fit the cache; what is read again from it.
+
+    A cache of unknown size holds no activations, so that no prediction is below the roofline, but what is read again.
+    """
+    cost, cache = family.cost(workload), peaks.last_level_cache_bytes
     moved = traffic.read_bytes + traffic.write_bytes
     again = max(0.0, moved - cost.bytes)
     warm = max(0.0, cost.bytes - cost.cold)
-    from_memory = cost.cold + (warm if warm > cache else 0.0) + (again if cost.bytes > cache else 0.0)
+    from_memory = cost.cold + (warm if warm > cache else 0.0) + (again if 0 < cache < cost.bytes else 0.0)
     written = cost.written if warm > cache else 0.0
     copy_per_ns = peaks.copy_per_ns or peaks.read_per_ns
     memory_ns = max(0.0, from_memory - 2 * written) / peaks.read_per_ns + 2 * written / copy_per_ns
