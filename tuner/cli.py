@@ -20,7 +20,7 @@ from harness.tables import json_text, say
 from kernels import tuned
 from kernels.explain import explain
 from kernels.identity import identify
-from tuner import absent, forecast_text, foreseen, judge, pareto, record, replay, retune
+from tuner import absent, exports, forecast_text, foreseen, judge, pareto, record, replay, retune
 from tuner.request import add_arguments, from_arguments
 from tuner.run import journal_path, out_path, tune
 from tuner.summary import rows, summary
@@ -33,6 +33,7 @@ VERBS = {
     "record": record.main,
     "judge": judge.main,
     "predict": forecast_text.main,
+    "export": exports.main,
 }
 
 
