@@ -15,7 +15,7 @@ from math import prod
 from harness.measure import cache_bytes
 from harness.probe import Rates
 from kernels.peaks import Peaks
-from kernels.spec import Config, DeviceSheet, Family, Launch, Schedule, Traffic, Workload, evaluate
+from kernels.spec import Config, Cost, DeviceSheet, Family, Launch, Schedule, Traffic, Workload, evaluate
 from kernels.tuned import Prediction
 
 MODEL_VERSION = "kiln-cost-1"
@@ -79,16 +79,22 @@ def peaks_of(rates: Rates, sheet: DeviceSheet) -> Peaks:
 
 def predict(family: Family, workload: Workload, config: Config, sheet: DeviceSheet, peaks: Peaks) -> Predicted:
     """What a legal configuration should take, its weights cold, from its own traffic."""
+    return _predict(family, workload, family.cost(workload), config, sheet, peaks)
+
+
+def _predict(
+    family: Family, workload: Workload, least: Cost, config: Config, sheet: DeviceSheet, peaks: Peaks
+) -> Predicted:
     variant = family.variant(config["variant"])
     traffic = variant.traffic(config, workload, sheet)
     schedule = variant.schedule(config, workload)
     shape = _Shape.of(schedule.launches, workload, traffic, sheet, peaks)
-    operations = _operations(family, workload, traffic)
+    operations = least.flops + _SLOT * max(0.0, traffic.flops - least.flops)  # beyond the least: plain operations
     madd_ns = operations / _flops_per_ns(workload, peaks, packed=_packed_dot(variant.needs))
     words = _words_per_madd(workload, traffic, sheet)
     loads = words * (_CPU_LOAD_OVER_MADD if sheet.kind == "cpu" else 1 / (4 * _LOAD_OVER_MADD))
     terms = {
-        **_memory(family, workload, traffic, sheet, peaks, shape),
+        **_memory(least, traffic, sheet, peaks, shape),
         "latency": _latency(traffic, 2 * words * operations, shape),
         "arithmetic": madd_ns / shape.compute_share,
         "loads": madd_ns * loads / shape.busy_share,
@@ -105,7 +111,8 @@ def rank(
     family: Family, workload: Workload, configs: Iterable[Config], sheet: DeviceSheet, peaks: Peaks
 ) -> list[tuple[Predicted, Config]]:
     """Configurations with their predictions, fastest first; equal ones keep their order."""
-    found = [(predict(family, workload, config, sheet, peaks), config) for config in configs]
+    least = family.cost(workload)
+    found = [(_predict(family, workload, least, config, sheet, peaks), config) for config in configs]
     return sorted(found, key=lambda pair: pair[0].ns)
 
 
@@ -177,12 +184,6 @@ def _on_cpu(groups: float, local: int, units: int, traffic: Traffic, sheet: Devi
 # ---------------------------------------------------------------- what the work needs
 
 
-def _operations(family: Family, workload: Workload, traffic: Traffic) -> float:
-    """FLOPs at the multiply-add rate: what a configuration does beyond the least are plain operations."""
-    least = family.cost(workload).flops
-    return least + _SLOT * max(0.0, traffic.flops - least)
-
-
 def _packed_dot(needs: tuple[str, ...]) -> bool:
     return any("dot_product" in name for name in needs)
 
@@ -198,14 +199,12 @@ def _flops_per_ns(workload: Workload, peaks: Peaks, *, packed: bool) -> float:
     return 4 * usual if compute == "int8" else usual
 
 
-def _memory(
-    family: Family, workload: Workload, traffic: Traffic, sheet: DeviceSheet, peaks: Peaks, shape: _Shape
-) -> dict[str, float]:
+def _memory(cost: Cost, traffic: Traffic, sheet: DeviceSheet, peaks: Peaks, shape: _Shape) -> dict[str, float]:
     """Weights and caches from memory; activations too where they do not fit the cache; what is read again from it.
 
     A cache of unknown size holds no activations, so that no prediction is below the roofline, but what is read again.
     """
-    cost, cache = family.cost(workload), peaks.last_level_cache_bytes
+    cache = peaks.last_level_cache_bytes
     moved = traffic.read_bytes + traffic.write_bytes
     again = max(0.0, moved - cost.bytes)
     warm = max(0.0, cost.bytes - cost.cold)
