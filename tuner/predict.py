@@ -92,7 +92,7 @@ def _predict(
     operations = least.flops + _SLOT * max(0.0, traffic.flops - least.flops)  # beyond the least: plain operations
     madd_ns = operations / _flops_per_ns(workload, peaks, packed=_packed_dot(variant.needs))
     words = _words_per_madd(workload, traffic, sheet)
-    loads = words * (_CPU_LOAD_OVER_MADD if sheet.kind == "cpu" else 1 / (4 * _LOAD_OVER_MADD))
+    loads = words * (_CPU_LOAD_OVER_MADD if sheet.kind == "cpu" else 1 / _LOAD_OVER_MADD)
     terms = {
         **_memory(least, traffic, sheet, peaks, shape),
         "latency": _latency(traffic, 2 * words * operations, shape),
@@ -248,7 +248,7 @@ def _words_per_madd(workload: Workload, traffic: Traffic, sheet: DeviceSheet) ->
     """Words that the first-level cache gives for one multiply-add.
 
     A tile of s sums, as nearly square as it may be, loads 2 √s words for s multiply-adds; half of the registers are
-    taken for sums. On a GPU halves are half a word; a CPU's runtime has widened them.
+    taken for sums. Halves are loaded one by one, as words are.
     """
     lanes = (sheet.vector_floats or 16) if sheet.kind == "cpu" else 1
     sums = max(1.0, traffic.registers / 2 / lanes)
