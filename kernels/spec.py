@@ -10,6 +10,7 @@ import enum
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,6 +52,7 @@ class WeightFormat:
     group: int  # weights along K that share one scale and bias; 0 where a format has no groups
 
     @staticmethod
+    @cache
     def parse(text: str) -> WeightFormat:
         """Read `fp16`, `int8`, `int4/gN` or `e0m4/gN` (N = 32, 64, 128). Raises ValueError naming the choices."""
         match = _FORMAT.fullmatch(text)

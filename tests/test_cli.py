@@ -67,7 +67,7 @@ def test_what_argparse_refuses_is_exit_2(words: list[str]) -> None:
 
 
 def test_an_absent_gpu_is_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--device", "adreno750"]) == 3
+    assert main(["--device", "adreno750", "--require-device"]) == 3
     assert "no Adreno 750 is attached" in capsys.readouterr().err
 
 

@@ -7,22 +7,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
+from typing import Protocol
 
 from kernels.space import Layout, layout_of
 from kernels.spec import Config, Dims, Family, Workload
-from tuner.search import Trial
 
 Box = Mapping[str, tuple[int, int | None]]  # inclusive interval per dim, None = unbounded
 Edges = Mapping[tuple[int, int], tuple[str, int]]  # (small point, large point) → a dim, and the first one's last size
 
 
+class Timed(Protocol):
+    """A configuration and its time, be it measured or predicted."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration."""
+
+    @property
+    def cost_ns(self) -> float:
+        """Its time."""
+
+
 @dataclass(frozen=True)
 class Searched:
-    """One workload's successful trials, fastest first, and how often the model runs it."""
+    """One workload's successful trials or its predictions, fastest first, and how often the model runs it."""
 
     workload: Workload
     calls: float  # per token
-    ok: tuple[Trial, ...]
+    ok: tuple[Timed, ...]
     default: Config
 
 

@@ -20,7 +20,7 @@ from harness.tables import json_text, say
 from kernels import tuned
 from kernels.explain import explain
 from kernels.identity import identify
-from tuner import bundle, pareto, record, replay, retune
+from tuner import absent, bundle, exports, forecast_text, foreseen, judge, pareto, record, replay, retune
 from tuner.request import add_arguments, from_arguments
 from tuner.run import journal_path, out_path, tune
 from tuner.summary import rows, summary
@@ -32,6 +32,9 @@ VERBS = {
     "retune": retune.main,
     "record": record.main,
     "bundle": bundle.main,
+    "judge": judge.main,
+    "predict": forecast_text.main,
+    "export": exports.main,
 }
 
 
@@ -56,6 +59,10 @@ def _tune(words: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print the final table as JSON on stdout")
     args = parser.parse_args(words)
     request = from_arguments(args)
+    if why := absent.missing(request):
+        found = foreseen.tune(request, why, _to_stderr if args.json else say)
+        say(json_text(foreseen.rows(found)) if args.json else foreseen.summary(found))
+        return
     decided = tune(request, _to_stderr if args.json else say)
     if not request.objectives:
         say(json_text(rows(decided)) if args.json else summary(decided))

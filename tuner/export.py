@@ -15,7 +15,7 @@ from kernels.claims import deny_rules
 from kernels.entry import make_entry
 from kernels.identity import identify
 from kernels.select import BORDERS, row_regime
-from kernels.spec import DeviceSheet, Family, Workload
+from kernels.spec import DeviceSheet, Errors, Family, Workload
 from kernels.tuned import (
     Bucket,
     DeviceFacts,
@@ -129,12 +129,7 @@ def _entries(
         )
     entries, spare = [], []
     for group in by_match.values():
-        family = kernels.families()[group[0].workload.family]
-        free = [{dim: n for dim, n in d.workload.dims.items() if dim not in family.fixed} for d in group]
-        place = {d.workload.key: index for index, d in enumerate(group)}
-        inside = {(place[a], place[b]): edge for (a, b), edge in measured.items() if {a, b} <= place.keys()}
-        cuts = boxes(free, _bounds(family, [d.workload for d in group], unserved), BORDERS, inside)
-        for decision, bucket in zip(group, cuts, strict=True):
+        for decision, bucket in zip(group, buckets([d.workload for d in group], measured, unserved), strict=True):
             name = entry_id(decision.workload)
             others = [f for f in decision.winner.ranking if f is not decision.winner.finalist][:ALTERNATES]
             more = [_entry(decision, f, f"{name}-alt{i}", None, sheet, device) for i, f in enumerate(others, 1)]
@@ -142,6 +137,15 @@ def _entries(
             entries.append(replace(best, alternates=tuple(entry.id for entry in more)))
             spare += more
     return entries + spare
+
+
+def buckets(group: Sequence[Workload], measured: edges.Edges, unserved: Sequence[Workload] = ()) -> list[Bucket]:
+    """Which sizes each of these is to serve; they differ in nothing but sizes. `measured` are edges by two keys."""
+    family = kernels.families()[group[0].family]
+    free = [{dim: n for dim, n in workload.dims.items() if dim not in family.fixed} for workload in group]
+    place = {workload.key: index for index, workload in enumerate(group)}
+    inside = {(place[a], place[b]): edge for (a, b), edge in measured.items() if {a, b} <= place.keys()}
+    return list(boxes(free, _bounds(family, group, unserved), BORDERS, inside))
 
 
 def _bounds(family: Family, tuned_at: Sequence[Workload], unserved: Sequence[Workload]) -> dict[str, Interval]:
@@ -206,15 +210,20 @@ def _entry(
 
 
 def _verification(finalist: Finalist, sheet: DeviceSheet, device: DeviceFacts) -> Verification:
-    """Reported by the metric that came nearer to its limit."""
+    """What the finalist was checked with, on the device itself."""
     errors, candidate = finalist.errors, finalist.candidate
     if errors is None:
         raise KilnError(f"the journal does not say how far {candidate} was from the reference; tune again")
-    found = {"nmse": errors.nmse, "max_scaled": errors.max_scaled}
-    limits = asdict(errors.limits)
-    metric = max(found, key=lambda name: found[name] / limits[name])
     native = candidate.workload.dtypes.compute == "fp16" and sheet.has("cl_khr_fp16")
     subgroups = any("subgroup" in extension for extension in candidate.variant.needs)
     width = max(sheet.subgroup_sizes) if subgroups and sheet.subgroup_sizes else None
     proven = ProvenOn(f"{device.vendor} {device.model}", "native" if native else "emulated", width)
+    return verification(errors, proven)
+
+
+def verification(errors: Errors, proven: ProvenOn) -> Verification:
+    """Errors as an entry reports them: by the metric that came nearer to its limit."""
+    found = {"nmse": errors.nmse, "max_scaled": errors.max_scaled}
+    limits = asdict(errors.limits)
+    metric = max(found, key=lambda name: found[name] / limits[name])
     return Verification(metric, found[metric], limits[metric], errors.shapes, proven)

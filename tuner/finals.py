@@ -14,8 +14,7 @@ from harness.racing import NEAR, beaten, common
 from harness.timing import LEAST_SAMPLES, Ratio, paired_ratio
 from kernels.space import Layout, layout_of
 from kernels.spec import Config, DeviceSheet, Errors
-from tuner.choose import Searched
-from tuner.search import Trial
+from tuner.choose import Searched, Timed
 
 TOP = 4  # candidates of each layout that reach the finals; whoever is beaten there leaves after a few rounds
 
@@ -91,7 +90,7 @@ class Winner:
 
 
 def finalists(
-    searched: Searched, family_layout: Layout, candidate_of: Callable[[Trial], Candidate], budget_s: float = math.inf
+    searched: Searched, family_layout: Layout, candidate_of: Callable[[Timed], Candidate], budget_s: float = math.inf
 ) -> list[Candidate]:
     """Who is measured again: the default, its driver-local form, and the best of the two layouts in question.
 

@@ -44,6 +44,7 @@ class Request:
     priority: str | None = None  # hints to the driver, "low", "normal" or "high"; None: none is given
     performance: str | None = None
     trials: int | None = None  # of each workload at most, those that the journal has already counted
+    require_device: bool = False  # without the named GPU the run is an error, and predicts nothing
 
     @property
     def most_dispatch_ns(self) -> float:
@@ -108,6 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add(f"--{name}", choices=LEVELS, help=f"hint to the driver for {what}, where it takes one (default none)")
     add("--objectives", default="", metavar="A,B", help=f"a Pareto table over some of {', '.join(OBJECTIVES)}")
     add("--storage", metavar="URL", help="share the study: journal:PATH, postgresql+psycopg://… or grpc://HOST:PORT")
+    add("--require-device", action="store_true", help="fail (exit code 3) where the named GPU is not attached")
     add("--retry-crashed", action="store_true", help="try again what crashed in an earlier run")
 
 
@@ -162,6 +164,7 @@ def from_arguments(args: argparse.Namespace) -> Request:
         performance=args.performance,
         storage=args.storage,
         trials=args.trials,
+        require_device=args.require_device,
     )
 
 

@@ -41,7 +41,7 @@ def journal_path(out: Path) -> Path:
 def tune(request: Request, say: Callable[[str], None]) -> list[Decision]:
     """Carry out a request and write its document. Raises KilnError and its kin; everything finished is kept."""
     device = hinted(resolve(request.device), priority=request.priority, performance=request.performance)
-    planned = _plan(request, say)
+    planned = planned_of(request, say)
     out = out_path(request, device)
     with Journal(journal_path(out), retry_crashed=request.retry_crashed) as journal:
         _greet(journal, device, say)
@@ -83,7 +83,8 @@ def kiln_version() -> str:
         return "checkout"
 
 
-def _plan(request: Request, say: Callable[[str], None]) -> list[Planned]:
+def planned_of(request: Request, say: Callable[[str], None]) -> list[Planned]:
+    """The workloads of a request; says what the plan left out. Raises KilnError where there is nothing to do."""
     try:
         found = plan(
             request.models,

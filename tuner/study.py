@@ -24,6 +24,8 @@ from kernels.space import Space
 from kernels.spec import Config, Measurement
 from tuner import layouts
 from tuner.donors import Donor
+from tuner.hints import hints
+from tuner.predict import peaks_of
 from tuner.progress import Progress
 from tuner.search import Outcome, Stop, Trial, first_tries, search
 from tuner.setting import Job, Setting, shares
@@ -54,6 +56,7 @@ class Study:
     def prepare(self, supervisor: Supervisor, planned: Sequence[Planned]) -> ProbeResult:
         """Probe the device, write the study down, open the spaces; returns the probe."""
         found = self._probed() or probe(supervisor, self._device.sheet)
+        self._peaks = peaks_of(found.rates, self._device.sheet)
         for failure in found.failures:
             self._say(f"note: probe: {failure}")
         self._journal.study(
@@ -190,7 +193,7 @@ class Study:
             job.space,
             measure,
             stop=stop,
-            seeds=[*seeds, *layouts.liked_by_others(job, self._jobs)],
+            seeds=[*seeds, *layouts.liked_by_others(job, self._jobs), *hints(job.space, self._peaks)],
             donors=[_donor(other) for other in self._neighbours(job)],
             sampler=self._request.sampler,
             known=known,
