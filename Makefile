@@ -90,6 +90,7 @@ ci: ## all of it
 	$(MAKE) sanitize
 	$(MAKE) validate
 	$(MAKE) soak
+	$(MAKE) engine-example
 	$(MAKE) wheel
 	$(MAKE) lowest
 	$(MAKE) shows
