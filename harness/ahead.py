@@ -6,7 +6,8 @@ What comes of that is a file for the runner that measures, and nothing else: eve
 builds from source whatever it does not find. A builder that dies or hangs over a candidate has tried it for the last
 time, and costs a fresh builder.
 
-While a timing is taken builders stand still, by a signal to all their processes.
+While a timing is taken builders stand still, by a signal to all their processes; and no more compilers are at work
+than there are cores, the measuring runner's counted.
 
 The journal's `begin` names the candidate that is being measured. A machine that goes down may have gone down over
 another one, in a builder; so a `begin` says whether there were builders (see harness.journal): then nobody is blamed,
@@ -22,7 +23,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from math import prod
 
@@ -36,7 +36,9 @@ from harness.errors import KilnError
 from harness.scratch import Scratch
 from harness.supervisor import Supervisor
 
-MOST = 2  # builders, one a core: a third would build what one trial in three does not turn out to want
+# Builders. One alone would gain nothing where its guesses are right: the runner that measures would wait for it, and a
+# core for both. A third would build what one trial in four does not turn out to want.
+MOST = 2
 # Platforms on which it was measured to pay, and whether the driver compiles at the first launch. FIGURES
 _PLATFORMS = {"Portable Computing Language": True, "Intel(R) OpenCL": False}
 # Of a build or a launch in a builder, standing still included: a hung one is not looked at again before.
@@ -45,9 +47,9 @@ _DEADLINE_S = 120.0
 # two busy cores); a builder at a candidate that hangs is not to cost much more than the candidate will.
 _PATIENCE_S = 15.0
 _STARTS = 3  # a builder whose runner does not start gives up; but one may be killed while it starts
-# PoCL compiles in its worker threads, and two processes that pin them alike would compile on one core.
-# Nice enough to leave the runner that measures its core, not so nice that a busy machine starves whom it waits for.
-_GENTLY = ("env", "POCL_AFFINITY=0", "nice", "-n", "5")
+# PoCL compiles in its worker threads; processes that pin them alike would compile on one core. Not `nice`: on a busy
+# machine the runner that measures would wait for builders that everybody else passes by.
+_UNPINNED = ("env", "POCL_AFFINITY=0")
 
 _What = tuple[str, tuple[tuple[int, ...] | None, ...]]
 
@@ -76,7 +78,7 @@ def opened(device: DeviceChoice, wanted: bool = True) -> Iterator[tuple[tuple[st
         return
     with Scratch() as scratch:
         command = (*device.command, "--binaries", str(scratch.path))
-        ahead = Ahead(command, device, launches=launches, builders=min(MOST, cores))
+        ahead = Ahead(command, device, launches=launches, cores=cores)
         try:
             yield command, ahead
         finally:
@@ -86,15 +88,16 @@ def opened(device: DeviceChoice, wanted: bool = True) -> Iterator[tuple[tuple[st
 class Ahead:
     """Builders, and what they are to build. Its methods are for one thread; builders have threads of their own."""
 
-    def __init__(self, command: Sequence[str], device: DeviceChoice, *, launches: bool, builders: int) -> None:
+    def __init__(self, command: Sequence[str], device: DeviceChoice, *, launches: bool, cores: int) -> None:
         """`launches`: the driver compiles at the first launch. Builders start when there is something to build."""
         self.counts = Counts()
         self._state = threading.Condition()
         self._waiting: deque[Candidate] = deque()
         self._begun: set[_What] = set()  # by anybody
         self._built: set[_What] = set()
-        self._still = self._closing = False
-        self._builders = [_Builder(self, (*_GENTLY, *command), device, launches) for _ in range(builders)]
+        self._cores, self._moving, self._closing = cores, cores, False  # how many may move
+        count = min(MOST, cores)
+        self._builders = [_Builder(self, (*_UNPINNED, *command), device, launches) for _ in range(count)]
 
     def want(self, candidates: Sequence[Candidate]) -> None:
         """Build these, the first first, instead of what was wanted before and is not begun."""
@@ -106,8 +109,21 @@ class Ahead:
         for builder in self._builders:
             builder.start()
 
-    def ready(self, candidate: Candidate) -> None:
-        """To be called before `candidate` is built to be measured: waits for a builder that is at it."""
+    @contextlib.contextmanager
+    def beside(self, candidate: Candidate) -> Iterator[None]:
+        """Around building and checking a candidate to be measured: waits for a builder that is at it.
+
+        Where none has built it, the runner that measures compiles now, and takes a core for that.
+        """
+        ready = self._ready(candidate)
+        self._let_move(self._cores if ready else self._cores - 1)
+        try:
+            yield
+        finally:
+            self._let_move(self._cores)
+
+    def _ready(self, candidate: Candidate) -> bool:
+        """Whether a builder has built it, perhaps just now."""
         what, end = _what(candidate), time.monotonic() + _PATIENCE_S
         with self._state:
             self._waiting = deque(one for one in self._waiting if _what(one) != what)
@@ -122,18 +138,16 @@ class Ahead:
                     self._state.wait(left)
                 if self._at(what):
                     builder.kill()
-
-    def still(self) -> AbstractContextManager[None]:
-        """Around a timing: builders stand still."""
-        return self._standing()
+            return what in self._built
 
     @contextlib.contextmanager
-    def _standing(self) -> Iterator[None]:
-        self._stand(True)
+    def still(self) -> Iterator[None]:
+        """Around a timing: builders stand still."""
+        self._let_move(0)
         try:
             yield
         finally:
-            self._stand(False)
+            self._let_move(self._cores)
 
     def close(self) -> None:
         """End the builders. Closing twice is harmless."""
@@ -151,19 +165,23 @@ class Ahead:
     def _at(self, what: _What) -> _Builder | None:
         return next((builder for builder in self._builders if builder.at == what), None)
 
-    def _stand(self, still: bool) -> None:
+    def _let_move(self, count: int) -> None:
+        """Have the first so many builders move, and no more."""
         with self._state:
-            self._still = still
-            for builder in self._builders:
-                builder.supervisor.freeze(still)
+            self._moving = count
+            for place, builder in enumerate(self._builders):
+                builder.supervisor.freeze(place >= count)
             self._state.notify_all()
+
+    def _may_move(self, builder: _Builder) -> bool:
+        return self._builders.index(builder) < self._moving
 
     # ------------------------------------------------------------ for builders
 
     def take(self, builder: _Builder) -> Candidate | None:
         """The next candidate for a builder, which is `at` it from then on; None: go home."""
         with self._state:
-            while not self._closing and (self._still or not self._waiting):
+            while not self._closing and not (self._waiting and self._may_move(builder)):
                 self._state.wait()
             if self._closing:
                 return None
@@ -172,10 +190,10 @@ class Ahead:
             self._begun.add(builder.at)
             return candidate
 
-    def move(self) -> bool:
-        """Wait until builders may move; whether it is worth going on."""
+    def go_on(self, builder: _Builder) -> bool:
+        """Wait until a builder may move; whether it is worth going on."""
         with self._state:
-            while self._still and not self._closing:
+            while not self._closing and not self._may_move(builder):
                 self._state.wait()
             return not self._closing
 
@@ -243,7 +261,7 @@ class _Builder:
             bench.store.turn()
             self.supervisor.build(candidate.program, candidate.source, candidate.options, _DEADLINE_S)
             shape = self._smallest(candidate) if self._launches else None
-            if shape is not None and self._ahead.move():
+            if shape is not None and self._ahead.go_on(self):
                 bound = bind(bench, shape)
                 self.supervisor.run(bound.program, bound.launches, restore=bound.restore, timeout_s=_DEADLINE_S)
                 self.supervisor.drop(bufs=bound.buffers)

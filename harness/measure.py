@@ -107,13 +107,12 @@ class Meter:
         self.memory.look(supervisor.generation, rss_bytes, self.bench.store.held_bytes)
 
     def _measure(self, candidate: Candidate, budget_s: float, rival: Rival | None) -> Measurement:
-        if self.ahead:
-            self.ahead.ready(candidate)
-        build = self.build(candidate)
-        if isinstance(build, Measurement):
-            return build
-        facts = built_facts(build)
-        errors = check(self.bench, candidate)
+        with self.ahead.beside(candidate) if self.ahead else contextlib.nullcontext():
+            build = self.build(candidate)
+            if isinstance(build, Measurement):
+                return build
+            facts = built_facts(build)
+            errors = check(self.bench, candidate)
         if isinstance(errors, Measurement):
             return self.recovered(replace(errors, **facts))
         lane = self.place(candidate)

@@ -29,7 +29,7 @@ PAPER = DeviceChoice(
     sheet_from(fake_runner.DEVICE),
     keeps_binaries=True,
 )
-LONG_S = 60.0  # for what takes a moment on a machine with nothing else to do
+LONG_S = 120.0  # for what takes a moment on a machine with nothing else to do
 
 
 def candidate(source: str = toy.SOURCE, **params: int) -> Candidate:
@@ -40,11 +40,17 @@ def candidate(source: str = toy.SOURCE, **params: int) -> Candidate:
 
 @contextmanager
 def builders(count: int = 1) -> Iterator[Ahead]:
-    ahead = Ahead(PAPER.command, PAPER, launches=True, builders=count)
+    ahead = Ahead(PAPER.command, PAPER, launches=True, cores=count)
     try:
         yield ahead
     finally:
         ahead.close()
+
+
+def measured(ahead: Ahead, one: Candidate) -> None:
+    """Nothing, instead of building and checking it."""
+    with ahead.beside(one):
+        pass
 
 
 def until(what: Callable[[], object]) -> None:
@@ -69,8 +75,8 @@ def test_what_is_foreseen_is_built_once_and_found_ready() -> None:
         ahead.want([candidate(WG=16), candidate(WG=64)])
         until(lambda: ahead.counts.built == 2)
         ahead.want([candidate(WG=16)])
-        ahead.ready(candidate(WG=16))
-        ahead.ready(candidate(WG=1))  # nobody foresaw it
+        measured(ahead, candidate(WG=16))
+        measured(ahead, candidate(WG=1))  # nobody foresaw it
         ahead.want([candidate(WG=1), candidate(BUG=1)])  # the first is being measured
         until(lambda: ahead.counts.built == 3)
         assert ahead.as_json() == {"built": 3, "failed": 0, "ready": 1, "waited": 0, "unforeseen": 1}
@@ -82,8 +88,8 @@ def test_what_is_wanted_no_more_is_not_begun(monkeypatch: pytest.MonkeyPatch) ->
             ahead.want([candidate(WG=16)])
             ahead.want([candidate(WG=64)])
         until(lambda: ahead.counts.built == 1)
-        ahead.ready(candidate(WG=64))
-        ahead.ready(candidate(WG=16))
+        measured(ahead, candidate(WG=64))
+        measured(ahead, candidate(WG=16))
         assert ahead.counts.ready == ahead.counts.unforeseen == 1
 
 
@@ -95,7 +101,7 @@ def test_a_builder_that_dies_has_tried_it_for_the_last_time(words: str) -> None:
         ahead.want([candidate(words), candidate(WG=64)])
         until(lambda: ahead.counts.built == 2)
         assert ahead.counts.failed == 1
-        ahead.ready(candidate(words))
+        measured(ahead, candidate(words))
         assert ahead.counts.ready == ahead.counts.waited == 0
 
 
@@ -104,7 +110,7 @@ def test_whoever_waits_for_a_builder_that_hangs_waits_for_so_long(monkeypatch: p
     with builders() as ahead:
         ahead.want([candidate("hang")])
         until(lambda: runners(ahead) and ahead._at(harness.ahead._what(candidate("hang"))))
-        ahead.ready(candidate("hang"))
+        measured(ahead, candidate("hang"))
         until(lambda: ahead.counts.failed == 1)  # it was killed, and the next one works
         assert ahead.counts.waited == 1
         ahead.want([candidate()])
@@ -112,12 +118,12 @@ def test_whoever_waits_for_a_builder_that_hangs_waits_for_so_long(monkeypatch: p
 
 
 def test_a_runner_that_does_not_start_is_not_started_again() -> None:
-    ahead = Ahead(("/nowhere/runner",), PAPER, launches=True, builders=2)
+    ahead = Ahead(("/nowhere/runner",), PAPER, launches=True, cores=2)
     ahead.want([candidate(WG=wg, BUG=bug) for wg in (1, 16, 64) for bug in range(6)])
     until(lambda: not any(builder._thread and builder._thread.is_alive() for builder in ahead._builders))
     assert ahead.counts.built == 0
     assert ahead.counts.failed == 6  # three each
-    ahead.ready(candidate(WG=1))
+    measured(ahead, candidate(WG=1))
     ahead.close()
 
 
@@ -134,6 +140,24 @@ def test_builders_stand_still_while_a_timing_is_taken_and_go_on_after() -> None:
             until(lambda: ahead.counts.failed == 1)
             assert ahead.counts.built == 0  # what waits is not begun
         until(lambda: ahead.counts.built == 1)
+
+
+def test_no_more_compilers_than_cores() -> None:
+    """While the runner that measures compiles, one builder of two stands still; while it need not, none does."""
+    with builders(count=2) as ahead:
+        ahead.want([candidate("hang", WG=16), candidate("hang", WG=64)])
+        until(lambda: len(runners(ahead)) == 2)
+        with ahead.beside(candidate()):
+            until(lambda: [stands_still(process) for process in runners(ahead)] == [False, True])
+        until(lambda: not any(map(stands_still, runners(ahead))))
+        for builder in ahead._builders:
+            builder.kill()
+        ahead.want([candidate(WG=64)])
+        until(lambda: ahead.counts.built == 1)
+        ahead.want([candidate("hang", BUG=1), candidate("hang", BUG=2)])
+        until(lambda: len(runners(ahead)) == 2)
+        with ahead.beside(candidate(WG=64)):
+            until(lambda: not any(map(stands_still, runners(ahead))))
 
 
 def test_a_runner_that_starts_meanwhile_stands_still_too() -> None:
