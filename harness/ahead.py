@@ -121,6 +121,8 @@ class Ahead:
             yield
         finally:
             self._let_move(self._cores)
+            with self._state:
+                self._built.add(_what(candidate))  # for other sizes; if in vain, builders could not change that
 
     def _ready(self, candidate: Candidate) -> bool:
         """Whether a builder has built it, perhaps just now."""
