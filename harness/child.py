@@ -104,6 +104,12 @@ class Child:
         with contextlib.suppress(subprocess.TimeoutExpired):  # a GPU driver can hold its process against any signal
             self._process.wait(5.0)
 
+    def freeze(self, still: bool) -> None:
+        """Have the child and everything it started stand still, or go on."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGSTOP if still else signal.SIGCONT)
+
     def last_words(self) -> str:
         """The last lines that the child, its driver above all, wrote to stderr; complete once it has ended."""
         self._keeper.join(0.5)

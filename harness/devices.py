@@ -56,6 +56,7 @@ class DeviceChoice:
     command: tuple[str, ...]  # starts its runner
     description: Mapping[str, Any]
     sheet: DeviceSheet
+    keeps_binaries: bool = False  # the command takes --binaries
 
 
 def runner_command(driver: str, selector: str, *more: str) -> tuple[str, ...]:
@@ -134,6 +135,7 @@ def resolve(name: str) -> DeviceChoice:
         runner_command(chosen.driver, chosen.selector),
         chosen.description,
         sheet_from(chosen.description),
+        keeps_binaries=True,
     )
 
 

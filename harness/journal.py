@@ -3,8 +3,10 @@
 One record a line, `kind` says which: `study` (request, device, probe), `begin` (written ahead: about to run this),
 `trial` (what came of it), `interrupted` (a `begin` taken back by Ctrl-C), `final`, `note`. A `begin` that nothing
 follows, written before the machine's last boot, means that the machine went down with that candidate: it counts as
-crashed and is not tried again unless asked. Within one boot only this program was killed: the runner is a process of
-its own, whose end would have been noticed, so the candidate is not to blame and is measured again.
+crashed and is not tried again unless asked. Where others were being built beside it (`ahead`), nobody can tell which of
+them it was: the candidate is measured again, and a study that has met this builds nothing ahead any more. Within one
+boot only this program was killed: the runner is a process of its own, whose end would have been noticed, so the
+candidate is not to blame and is measured again.
 """
 
 from __future__ import annotations
@@ -92,7 +94,9 @@ class Journal:
         for record in self.records:
             self._remember(record)
         boot = boot_id()
-        self._lost = {key: begun for key, begun in self._open.items() if boot is None or begun.get("boot") != boot}
+        lost = {key: begun for key, begun in self._open.items() if boot is None or begun.get("boot") != boot}
+        self._lost = {key: begun for key, begun in lost.items() if not begun.get("ahead")}
+        self.doubted = len(lost) > len(self._lost)
         self._open.clear()
 
     def _lock(self) -> None:
@@ -125,10 +129,11 @@ class Journal:
         """Record what is asked and on what: request, device, probe."""
         self._append({"kind": "study", "version": VERSION, **facts})
 
-    def begin(self, key: str, candidate: Candidate) -> None:
-        """Write ahead that this candidate is about to run."""
+    def begin(self, key: str, candidate: Candidate, *, ahead: bool = False) -> None:
+        """Write ahead that this candidate is about to run, and whether others are built meanwhile."""
         workload, config = candidate.workload.key, dict(candidate.config)
-        self._append({"kind": "begin", "key": key, "workload": workload, "config": config, "boot": boot_id()})
+        beside = {"ahead": True} if ahead else {}
+        self._append({"kind": "begin", "key": key, "workload": workload, "config": config, "boot": boot_id(), **beside})
 
     def trial(self, key: str, candidate: Candidate, measurement: Measurement, worker: str | None = None) -> None:
         """Record what came of a candidate; on disk when this returns. `worker` measured it, if not this run."""

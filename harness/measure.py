@@ -15,6 +15,7 @@ from math import prod
 from typing import Any
 
 from harness import pacing, timing
+from harness.ahead import Ahead
 from harness.answers import Build, Refused, Rotation, Run, RunnerLost
 from harness.binding import Bench, Bound, bind
 from harness.buffers import BufferStore
@@ -72,10 +73,12 @@ class Lane:
 class Meter:
     """Measures candidates on one device. Keeps inputs resident; survives its runner. For one thread."""
 
-    def __init__(self, supervisor: Supervisor, sheet: DeviceSheet) -> None:
+    def __init__(self, supervisor: Supervisor, sheet: DeviceSheet, ahead: Ahead | None = None) -> None:
+        """`ahead` builds beside this one into the folder that both runners use."""
         store = BufferStore(supervisor)
         self.bench = Bench(supervisor, sheet, store, CaseStore())
         self.memory = Watch()
+        self.ahead = ahead
         self._kept: OrderedDict[str, None] = OrderedDict()  # programs left resident, the oldest first
 
     # ------------------------------------------------------------ one candidate
@@ -104,16 +107,18 @@ class Meter:
         self.memory.look(supervisor.generation, rss_bytes, self.bench.store.held_bytes)
 
     def _measure(self, candidate: Candidate, budget_s: float, rival: Rival | None) -> Measurement:
-        build = self.build(candidate)
-        if isinstance(build, Measurement):
-            return build
-        facts = built_facts(build)
-        errors = check(self.bench, candidate)
+        with self.ahead.beside(candidate) if self.ahead else contextlib.nullcontext():
+            build = self.build(candidate)
+            if isinstance(build, Measurement):
+                return build
+            facts = built_facts(build)
+            errors = check(self.bench, candidate)
         if isinstance(errors, Measurement):
             return self.recovered(replace(errors, **facts))
         lane = self.place(candidate)
         try:
-            return self._timed(lane, budget_s, rival, {**facts, "errors": errors})
+            with self.ahead.still() if self.ahead else contextlib.nullcontext():
+                return self._timed(lane, budget_s, rival, {**facts, "errors": errors})
         finally:
             self.drop(lane)
 

@@ -8,6 +8,7 @@ no buffers and no programs (`generation` has grown).
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -34,7 +35,7 @@ __all__ = [
 
 
 class Supervisor:
-    """A runner that is started when needed, watched, and replaced. For one thread; use it as a context manager."""
+    """A runner that is started when needed, watched, and replaced. For one thread; a context manager."""
 
     def __init__(
         self, command: Sequence[str], *, timeouts: Timeouts | None = None, recycle_after: int | None = 200
@@ -48,6 +49,8 @@ class Supervisor:
         self._requests = 0
         self._built = 0  # programs that this runner has compiled
         self._programs: set[str] = set()  # of them those that are resident: building one again is free
+        self._still = False
+        self._stilling = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -67,6 +70,18 @@ class Supervisor:
     def restart(self) -> None:
         """End this runner; the next call starts a fresh one."""
         self.close()
+
+    def kill(self) -> None:
+        """End this runner at once, from any thread: whoever waits for its answer has lost it."""
+        if (child := self._child) is not None:
+            child.kill()
+
+    def freeze(self, still: bool) -> None:
+        """Have the runner and those that follow it stand still, or go on; from any thread. Deadlines do not wait."""
+        with self._stilling:
+            self._still = still
+            if (child := self._child) is not None:
+                child.freeze(still)
 
     def recycle_if_due(self) -> bool:
         """Restart a runner that has built its share of programs: drivers leak (Mali's in every sweep).
@@ -180,6 +195,9 @@ class Supervisor:
             self._child = Child(self._command)
         except OSError as error:
             raise KilnError(f"the runner does not start: {error}; its command is {' '.join(self._command)}") from error
+        with self._stilling:
+            if self._still:
+                self._child.freeze(True)
         self.generation += 1
         try:
             answer, _ = self._ask("hello", {"protocol": PROTOCOL}, timeout_s=self._timeouts.start_s, name="start")

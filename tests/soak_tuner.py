@@ -1,17 +1,22 @@
-"""`python soak_tuner.py OPTIONS…`: the tuner's own command line on steady_runner.py, whose answers never change.
+"""`python soak_tuner.py [ahead] OPTIONS…`: the tuner's own command line on steady_runner.py, whose answers stay.
 
-That runner computes nothing, so every result counts as right; and the probe is told what a device can do.
+That runner computes nothing, so every result counts as right; and the probe is told what a device can do. With `ahead`
+there are builders beside it.
 """
 
+import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import harness.ahead
 import harness.contest
 import harness.measure
 import tuner.run
 import tuner.study
+from harness.devices import DeviceChoice, resolve
 from harness.probe import ProbeResult, Rate
 from harness.probe_kernels import ProbeKernel
 from kernels.jobs import dtype_policy
@@ -34,8 +39,19 @@ def plan(*_: Any, **__: Any) -> Plan:
     return Plan(tuple(items), ())
 
 
+def keeping(name: str) -> DeviceChoice:
+    """The device as one that has builders."""
+    return replace(resolve(name), keeps_binaries=True)
+
+
 if __name__ == "__main__":
+    options = sys.argv[1:]
+    if options[0] == "ahead":
+        del options[0]
+        harness.ahead._PLATFORMS = {"Paper": True}
+        os.sched_getaffinity = lambda process: {0, 1}
+        tuner.run.resolve = keeping
     tuner.run.plan = plan
     tuner.study.probe = lambda supervisor, sheet: PROBED
     harness.measure.check = harness.contest.check = lambda bench, candidate: RIGHT
-    sys.exit(main(["--device", DEVICE, "--kernels", "gemv_decode", *sys.argv[1:]]))
+    sys.exit(main(["--device", DEVICE, "--kernels", "gemv_decode", *options]))

@@ -16,6 +16,7 @@ from harness.errors import KilnError
 from harness.journal import Journal, trial_key
 from harness.records import from_json, read, to_json
 from kernels.spec import Errors, Measurement, Stats, Tolerance, Verdict
+from tuner.run import may_build_ahead
 
 DEVICE = {"name": "toy", "driver_version": "1", "platform_name": "P", "max_clock_mhz": 3000}
 GOOD = Measurement(
@@ -88,6 +89,28 @@ def test_a_candidate_that_the_machine_went_down_with_crashed(path: Path, monkeyp
         assert journal.lost == ()
     with Journal(path) as journal:
         assert journal.lookup(KEY) == GOOD
+
+
+def test_nobody_is_blamed_where_others_were_built_beside_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Journal(path) as journal:
+        journal.begin(KEY, candidate(), ahead=True)
+    with Journal(path) as journal:
+        assert not journal.doubted  # only this program was killed
+        assert may_build_ahead(journal, None, lambda text: None)
+    monkeypatch.setattr(harness.journal, "boot_id", lambda: "the next boot")
+    with Journal(path) as journal:
+        assert journal.doubted
+        assert journal.lookup(KEY) is None
+        assert journal.lost == ()
+        said: list[str] = []
+        assert not may_build_ahead(journal, None, said.append)
+        assert len(said) == 1
+        journal.begin(KEY, candidate(), ahead=False)
+        journal.trial(KEY, candidate(), GOOD)
+    with Journal(path) as journal:  # whoever it was is still to be met alone
+        assert not journal.doubted
+        assert not may_build_ahead(journal, None, said.append)
+        assert len(said) == 1
 
 
 def test_where_boots_cannot_be_told_apart_the_worst_is_taken(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,23 @@ def test_from_request_to_document_and_again(request_on: Request) -> None:
     assert any("finished trials there are not repeated" in line for line in said)
 
 
+def test_a_run_builds_ahead_where_the_device_allows_it(
+    request_on: Request, device: DeviceChoice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
+    monkeypatch.setattr(tuner.run, "resolve", lambda name: replace(device, keeps_binaries=True))
+    tune(request_on, lambda text: None)
+    assert request_on.out is not None
+    records = read(journal_path(request_on.out)).records
+    (came_to,) = [record for record in records if record.get("text") == "ahead"]
+    # Whoever is quicker, its seeds are known: the second and the third are built or at least begun before they are due.
+    assert came_to["built"] > 0
+    assert came_to["ready"] + came_to["waited"] > 0
+    assert all(record["ahead"] for record in records if record["kind"] == "begin")
+    found = [record["measurement"] for record in records if record["kind"] == "trial"]
+    assert any(one.get("build_cached") for one in found)
+
+
 def test_one_program_can_be_made_to_serve_all_sizes(request_on: Request) -> None:
     """The default is among the candidates, so there is always one that does; what it costs is measured."""
     said: list[str] = []

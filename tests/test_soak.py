@@ -35,8 +35,8 @@ class Calm:
     seconds: float
 
 
-def start(out: Path) -> subprocess.Popen[str]:
-    options = ["--trials", str(TRIALS), "--seconds", "1e6", "--out", str(out)]
+def start(out: Path, ahead: bool = False) -> subprocess.Popen[str]:
+    options = [*(["ahead"] if ahead else []), "--trials", str(TRIALS), "--seconds", "1e6", "--out", str(out)]
     root = str(TUNER.parent.parent)
     return subprocess.Popen(
         [sys.executable, str(TUNER), *options],
@@ -48,8 +48,8 @@ def start(out: Path) -> subprocess.Popen[str]:
     )
 
 
-def finish(out: Path) -> None:
-    with start(out) as process:
+def finish(out: Path, ahead: bool = False) -> None:
+    with start(out, ahead) as process:
         _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
 
@@ -78,11 +78,11 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Calm:
     return found
 
 
-def soak(calm: Calm, folder: Path, kills: int, seed: int) -> int:
+def soak(calm: Calm, folder: Path, kills: int, seed: int, ahead: bool = False) -> int:
     """Kill so often, beginning another study whenever one gets done. Returns how many trials the killed ones did."""
     rng, out, done, before = random.Random(seed), folder / "a.json", 0, []
     for _ in range(kills):
-        with start(out) as process:
+        with start(out, ahead) as process:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.communicate(timeout=rng.uniform(0.0, calm.seconds))
             process.kill()
@@ -94,7 +94,7 @@ def soak(calm: Calm, folder: Path, kills: int, seed: int) -> int:
             assert document(out) == calm.document
             folder = folder / "next"
             out, before = folder / "a.json", []
-    finish(out)
+    finish(out, ahead)
     assert trials(out) == calm.trials
     assert document(out) == calm.document
     return done
@@ -102,6 +102,20 @@ def soak(calm: Calm, folder: Path, kills: int, seed: int) -> int:
 
 def test_a_few_kills_lose_nothing(calm: Calm, tmp_path: Path) -> None:
     soak(calm, tmp_path, kills=6, seed=0)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="builders are for Linux")
+def test_what_is_built_ahead_changes_nothing(calm: Calm, tmp_path: Path) -> None:
+    """With builders, some of which die of what they build, and kills: the trials of a run that had none, in order."""
+    soak(calm, tmp_path, kills=4, seed=5, ahead=True)
+    out = tmp_path / "whole" / "a.json"
+    finish(out, ahead=True)
+    assert trials(out) == calm.trials
+    assert document(out) == calm.document
+    (came_to,) = [note for note in read(journal_path(out)).records if note.get("text") == "ahead"]
+    assert came_to["built"] > TRIALS / 2
+    assert came_to["ready"] + came_to["waited"] > TRIALS / 2
+    assert came_to["failed"] > 0
 
 
 @pytest.mark.slow

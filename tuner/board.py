@@ -46,6 +46,9 @@ class Board(Protocol):
     def claim(self) -> Config | None:
         """The next configuration, for this worker alone; None where nothing is free at present."""
 
+    def foresee(self, config: Config, count: int) -> list[dict[str, Any]]:
+        """What will probably be claimed after `config`, the last claim; a guess that commits to nothing."""
+
     def tell(self, trial: Trial) -> None:
         """What came of a claim."""
 
@@ -81,6 +84,10 @@ class Alone:
         config = suggest(asked, self._chooser)
         self._asked[config_key(config)] = asked
         return config
+
+    def foresee(self, config: Config, count: int) -> list[dict[str, Any]]:
+        """See Board."""
+        return self._chooser.foresee(config, count)
 
     def tell(self, trial: Trial) -> None:
         """See Board."""

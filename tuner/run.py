@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 
+from harness import ahead
 from harness.devices import DeviceChoice, known_sheet, resolve
 from harness.errors import KilnError
 from harness.hinted import hinted
@@ -27,6 +28,8 @@ from tuner.setting import Setting
 from tuner.storages import shown
 from tuner.study import Study
 
+_ALONE = "nothing is built ahead"  # the journal's note that it must not be
+
 
 def out_path(request: Request, device: DeviceChoice) -> Path:
     """Where the document goes."""
@@ -45,10 +48,14 @@ def tune(request: Request, say: Callable[[str], None]) -> list[Decision]:
     out = out_path(request, device)
     with Journal(journal_path(out), retry_crashed=request.retry_crashed) as journal:
         _greet(journal, device, say)
-        with _crew(request, journal, say) as crew, Supervisor(device.command) as supervisor:
+        with (
+            _crew(request, journal, say) as crew,
+            ahead.opened(device, may_build_ahead(journal, crew, say)) as (command, builders),
+            Supervisor(command) as supervisor,
+        ):
             for hint, outcome in supervisor.hello().hints.items():
                 say(f"{hint}: {outcome}")
-            setting = Setting(request, device, journal, Meter(supervisor, device.sheet), say, crew)
+            setting = Setting(request, device, journal, Meter(supervisor, device.sheet, builders), say, crew)
             study = Study(setting)
             probed = study.prepare(supervisor, planned)
             closing = Closing(setting, probed, study.search())
@@ -73,6 +80,14 @@ def _crew(request: Request, journal: Journal, say: Callable[[str], None]) -> Abs
     crew = Crew(request.storage, journal, retry_crashed=request.retry_crashed)
     say(f"sharing trials through {shown(request.storage)} as {crew.worker}")
     return crew
+
+
+def may_build_ahead(journal: Journal, crew: Crew | None, say: Callable[[str], None]) -> bool:
+    """Not where others, who may be timing on this machine, share the search; nor after it went down with builders."""
+    if journal.doubted:
+        say("note: the machine went down while programs were built ahead of a trial: nothing is built ahead any more")
+        journal.note(_ALONE)
+    return crew is None and all(note["text"] != _ALONE for note in journal.of_kind("note"))
 
 
 def kiln_version() -> str:

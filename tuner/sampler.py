@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from kernels.spec import Config, Verdict
 from tuner.donors import Donor
 from tuner.seen import Seen
-from tuner.strategy import Strategy
+from tuner.strategy import Mask, Strategy
 from tuner.table import Table
 
 VERDICT = "verdict"  # user attribute: how the trial ended
@@ -55,6 +55,10 @@ class LegalSampler(BaseSampler):
     def _choose(self, study: Study, trial: FrozenTrial) -> int:
         """A free row."""
 
+    def _foresee(self, running: int, free: Mask, count: int) -> list[int]:
+        """Rows of `free` that `_choose` is likely to give while `running` is measured; none where nothing tells."""
+        return []
+
     @property
     def left(self) -> int:
         """Legal configurations neither proposed nor measured: all of them, or those that a partial table has."""
@@ -83,6 +87,16 @@ class LegalSampler(BaseSampler):
         """A configuration outside any trial of the study; None where the study's other workers left none."""
         self._learn(study)
         return self.table.config(self._next(study, create_trial(state=TrialState.RUNNING))) if self.left else None
+
+    def foresee(self, running: Config, count: int) -> list[dict[str, Any]]:
+        """What it will probably propose after `running`, its last proposal, the next first; changes nothing."""
+        free = self._free.copy()
+        coming = [row for row in self._seeds if row < len(free) and free[row]][:count]
+        free[coming] = False
+        row = self.table.row(running)
+        if row is not None and not coming:
+            coming = self._foresee(row, free, count)
+        return [self.table.config(row) for row in coming]
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All parameters of all variants; a proposal sets those of one variant."""
@@ -157,6 +171,9 @@ class KilnSampler(LegalSampler):
     def _choose(self, study: Study, trial: FrozenTrial) -> int:
         return self._strategy.propose(self._seen, self._free)
 
+    def _foresee(self, running: int, free: Mask, count: int) -> list[int]:
+        return self._strategy.foresee(self._seen, free, running, count)
+
 
 class NearestLegal(LegalSampler):
     """One of Optuna's samplers, asked parameter by parameter; what is illegal or known becomes the nearest free row."""
@@ -190,6 +207,9 @@ class InOrder(LegalSampler):
 
     def _choose(self, study: Study, trial: FrozenTrial) -> int:
         return int(np.argmax(self._free))
+
+    def _foresee(self, running: int, free: Mask, count: int) -> list[int]:
+        return [int(row) for row in np.flatnonzero(free)[:count]]
 
 
 def make_sampler(

@@ -21,6 +21,7 @@ __all__ = ["Outcome", "Stop", "Trial", "first_tries", "search"]
 
 PATIENCE = 60  # trials without an improvement of IMPROVEMENT after which a search has converged
 IMPROVEMENT = 0.01
+FORESEEN = 3  # configurations, each less likely than the one before
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def search(
     board: Board | None = None,
     must: Config | None = None,
     watch: Callable[[Trial, Outcome], None] | None = None,
+    foretell: Callable[[Sequence[Config]], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Measure configurations of `space` until `stop`.
@@ -72,14 +74,15 @@ def search(
     (illegal ones are passed over), `known` trials are not repeated, `donors` are results from elsewhere, `sampler` is
     one of `tuner.sampler.SAMPLERS`, `table` spares enumerating the space again, `board` is where trials stand that
     several workers share. Until `must`, one of the seeds, is among the trials, only exhaustion ends the search. `watch`
-    hears of every new trial, other workers' too. Raises ValueError for an unknown sampler. An exception of `measure`
+    hears of every new trial, other workers' too; `foretell`, before each measurement, what will probably be measured
+    after it. Raises ValueError for an unknown sampler. An exception of `measure`
     ends the search; what it finished before is the caller's journal to keep.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     chooser = make_sampler(sampler, table or Table(space), seeds, seed, donors)
     board = board or Alone()
     try:
-        return _Search(board, measure, stop, must, watch, clock).run(board.open(chooser, known))
+        return _Search(board, measure, stop, must, watch, foretell, clock).run(board.open(chooser, known))
     finally:
         board.close()
 
@@ -94,9 +97,11 @@ class _Search:
         stop: Stop,
         must: Config | None,
         watch: Callable[[Trial, Outcome], None] | None,
+        foretell: Callable[[Sequence[Config]], None] | None,
         clock: Callable[[], float],
     ) -> None:
         self._board, self._measure, self._stop, self._watch, self._clock = board, measure, stop, watch, clock
+        self._foretell = foretell
         self._must = None if must is None else config_key(must)  # None: not wanted, or had
         self._trials: list[Trial] = []
         self._since_best = 0
@@ -115,6 +120,8 @@ class _Search:
                 break
             config = self._board.claim()
             if config is not None:
+                if self._foretell:
+                    self._foretell(self._board.foresee(config, FORESEEN))
                 trial = Trial(config, self._measure(config, self._best_ns if math.isfinite(self._best_ns) else None))
                 self._board.tell(trial)
                 self._take(trial)

@@ -137,6 +137,10 @@ class Shared:
         self._give_back(key)
         return False
 
+    def foresee(self, config: Config, count: int) -> list[dict[str, Any]]:
+        """See Board. What the others will claim until then, nobody foresees."""
+        return []
+
     def tell(self, trial: Trial) -> None:
         """See Board. The trial is in this run's journal already."""
         key = config_key(trial.config)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +74,27 @@ class Strategy:
             self._surrogate.append(self._points(seen.rows[place : place + 1])[0], seen.noise[place] / self._scale)
             self._members.append(place)
         self._taken = len(seen)
+        return self._best(seen, free)
+
+    def foresee(self, seen: Seen, free: Mask, running: int, count: int) -> list[int]:
+        """The rows that it will propose next, if `running` and they come out as its surrogate expects.
+
+        A guess, which changes nothing: what the surrogate expects moves none of its means, and makes it surer there.
+        None where it has not proposed `running` itself and would have to fit first.
+        """
+        if self._fitted_at < 0 or self._taken != len(seen):
+            return []
+        pending, free = [running], free.copy()
+        with self._one_thread():
+            for _ in range(min(count, int(free.sum()))):
+                row = self._best(replace(seen, pending=pending), free)
+                if row < len(free):
+                    free[row] = False
+                pending.append(row)
+        return pending[1:]
+
+    def _best(self, seen: Seen, free: Mask) -> int:
+        """The free row that promises most, as the surrogate stands."""
         gain = self._gain(seen)
         gain[~_free(free, self._pool)] = -np.inf
         if len(seen) < LOCAL_UNTIL:

@@ -130,6 +130,9 @@ class Study:
             elif settled is not None:
                 layouts.keep_to(settled, [turn.job for turn in second])
             self._round(second, seconds, progress, spent)
+        if self._meter.ahead:
+            self._meter.ahead.close()  # what follows times most of the while
+            self._journal.note("ahead", **self._meter.ahead.as_json())
         growths = self._meter.memory.growths
         self._journal.note("memory", runners=[asdict(growth) for growth in growths])
         for growth in filter(attrgetter("much"), growths):
@@ -188,6 +191,7 @@ class Study:
         stop = Stop(seconds)
         if turn.trials is not None:
             stop = replace(stop, trials=max(0, turn.trials - len(earlier)))
+        ahead = self._meter.ahead
         seeds = first_tries(job.space, [other.ok for other in self._neighbours(job)])
         outcome = search(
             job.space,
@@ -201,6 +205,7 @@ class Study:
             must=None if job.outcome else job.default,
             seed=self._request.seed,
             watch=watch,
+            foretell=None if ahead is None else lambda configs: ahead.want([job.candidate(c) for c in configs]),
         )
         return outcome.after([trial for trial in earlier if trial not in known])
 
@@ -210,7 +215,7 @@ class Study:
     def _measure(self, candidate: Candidate, rival: Rival | None) -> Measurement:
         """Measure between two journal records: written ahead, and as finished."""
         key = self._key(candidate)
-        self._journal.begin(key, candidate)
+        self._journal.begin(key, candidate, ahead=self._meter.ahead is not None)
         try:
             measurement = self._meter.measure(candidate, budget_s=TRIAL_BUDGET_S, rival=rival)
         except BaseException:  # Ctrl-C, a full disk or a mistake of ours: none of them is the candidate's fault
