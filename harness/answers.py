@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.runner.protocol import Kind
@@ -59,6 +59,9 @@ class Hello:
     runner: str
     device: Mapping[str, Any]  # as harness.runner.describe documents it
     sensors: tuple[str, ...]
+    hints: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what came of each that was asked for: priority, performance
 
 
 @dataclass(frozen=True)

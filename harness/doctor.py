@@ -126,7 +126,7 @@ def _try(
 def compiler(description: Mapping[str, Any]) -> str | None:
     """The compiler's own version where the driver tells it: on Adreno and PoCL bugs follow it, not the GPU."""
     text = " ".join(description[name] for name in ("driver_version", "version", "platform_version"))
-    for pattern in (r"Compiler\s+(E\d+(?:\.\d+)+)", r"(LLVM \d+(?:\.\d+)*)", r"\b(r\d+p\d+)\b"):
+    for pattern in (r"Compiler\s+([A-Z]+\d*(?:\.\d+)+)", r"(LLVM \d+(?:\.\d+)*)", r"\b([rg]\d+p\d+)\b"):
         if found := re.search(pattern, text):
             return found[1]
     return None

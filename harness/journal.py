@@ -36,13 +36,18 @@ def trial_key(candidate: Candidate, device: Mapping[str, Any]) -> str:
 
     `device` is the runner's raw description; only what identifies silicon, driver and compiler enters.
     """
-    identity = [str(device.get(name, "")) for name in IDENTITY]
-    return _digest([candidate.key, candidate.workload.key, identity, PROTOCOL])
+    return _digest([candidate.key, candidate.workload.key, identity(device), PROTOCOL])
+
+
+def identity(device: Mapping[str, Any]) -> list[str]:
+    """What tells silicon, driver, compiler and the hints that a runner was started with from others."""
+    hints = sorted(f"{name}={level}" for name, level in device.get("hints", {}).items())
+    return [*(str(device.get(name, "")) for name in IDENTITY), *hints]
 
 
 def same_device(device: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two raw descriptions are of one silicon, driver and compiler, so that times of one hold for the other."""
-    return all(device.get(name) == other.get(name) for name in IDENTITY)
+    return identity(device) == identity(other)
 
 
 def _digest(value: Any) -> str:

@@ -242,6 +242,7 @@ class Meter:
             "rotation_bytes": rotated,
             "cold": rotated > CACHES * cache_bytes(self.bench.sheet),
             "generation": self.bench.supervisor.generation,
+            **self.bench.supervisor.hello().hints,
         }
 
 

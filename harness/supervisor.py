@@ -187,7 +187,8 @@ class Supervisor:
             self._end()
             raise KilnError(f"the runner and this program do not understand each other: {refusal.message}") from refusal
         with self._reading("start"):
-            self._hello = Hello(answer["runner"], answer["device"], tuple(answer["sensors"]))
+            hints = dict(answer.get("hints") or {})
+            self._hello = Hello(answer["runner"], answer["device"], tuple(answer["sensors"]), hints)
 
     def _request(
         self,

@@ -1,12 +1,14 @@
 """kernels/claims.py: what a sheet claims where no device is attached, and where a live one says otherwise."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from test_doctor import DESCRIPTION
 
 import kernels
 from harness.devices import sheet_from
+from kernels import tuned
 from kernels.claims import (
     LEAST_ALLOC_BYTES,
     LEAST_LOCAL_BYTES,
@@ -18,7 +20,7 @@ from kernels.claims import (
     peaks,
 )
 from kernels.plan import plan
-from kernels.sheet import load_sheet, parse_sheet, sheet_names
+from kernels.sheet import Strings, identity, load_sheet, parse_sheet, sheet_names
 from kernels.space import Space
 from kernels.spec import DTypes, Workload
 
@@ -157,3 +159,13 @@ def test_a_live_device_has_the_denials_of_its_compiler() -> None:
     old |= {"driver_version": "OpenCL 2.0 QUALCOMM build: commit #1 Compiler E031.37.12.01"}
     assert len(sheet_from(DESCRIPTION | old).denied) == 4
     assert sheet_from(DESCRIPTION).denied == ()
+
+
+@pytest.mark.parametrize(("document", "name"), [("nvidia-h200", "nvidia-h200"), ("cpu-pocl-zen3", "cpu-pocl")])
+def test_the_devices_that_were_tuned_are_as_their_sheets_say(document: str, name: str) -> None:
+    facts = tuned.load(Path(__file__).parent.parent / "results" / f"{document}.json").device
+    assert contradictions(load_sheet(name), facts.sheet) == ()
+    assert identity(name).matches(Strings.of(facts.raw))
+    expected = peaks(load_sheet(name))
+    assert expected is not None
+    assert expected.compute_units == facts.sheet.compute_units

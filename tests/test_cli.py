@@ -32,6 +32,8 @@ EXPLAIN = ["--kernel", "gemv_decode", "--weights", "int4/g128", "M=1", "N=16384"
         (["--seconds", "nan"], "positive"),
         (["--seed", "-1"], "at least 0"),
         (["--max-programs", "0"], "--max-programs must be at least 1, not 0"),
+        (["--max-dispatch-ms", "0"], "--max-dispatch-ms must be a positive number, not 0"),
+        (["--max-dispatch-ms", "nan"], "--max-dispatch-ms must be a positive number, not nan"),
         (["--objectives", "time,beauty"], "time, dispatch, programs, energy"),
         (["pareto", "missing.json"], "missing.journal.jsonl is not there"),
         (["pareto", "missing.json", "--objectives", ","], "at least one of time"),

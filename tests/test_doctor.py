@@ -8,6 +8,7 @@ import pytest
 from harness import doctor
 from harness.devices import DeviceChoice, resolve
 from harness.doctor import FEATURES, Checkup, Remedy, Report, compiler, examine, text
+from kernels.claims import Contradiction
 
 DESCRIPTION = {
     "name": "QUALCOMM Adreno(TM)",
@@ -60,6 +61,8 @@ PHONE = Checkup(
             "LLVM 14.0.6",
         ),
         ({"driver_version": "3.0", "version": "OpenCL 3.0 v1.r38p1-01eac0"}, "r38p1"),
+        ({"driver_version": "3.0", "version": "OpenCL 3.0 v1.g13p0-01eac0"}, "g13p0"),
+        ({"driver_version": "OpenCL 3.0 QUALCOMM build: 0.0 Compiler DX.17.75.00"}, "DX.17.75.00"),
         ({"driver_version": "535.1"}, None),
     ],
 )
@@ -80,6 +83,15 @@ def test_a_device_that_does_not_work_says_why() -> None:
     assert "adreno750: does not run kernels: the runner was killed by SIGSEGV" in text(Report((broken,), ()))
 
 
+def test_a_device_beside_its_sheet() -> None:
+    wrong = Contradiction("limits.max_work_group", 1024, 512)
+    words = text(Report((dataclasses.replace(PHONE, sheet="adreno750", contradictions=(wrong,)),), ()))
+    assert "adreno750: the sheet says limits.max_work_group 1,024, the device 512: the device's holds" in words
+    assert "its sheet, adreno750, says" not in words
+    words = text(Report((dataclasses.replace(PHONE, sheet="adreno750"),), ()))
+    assert "adreno750: it has the limits that its sheet, adreno750, says" in words
+
+
 def test_no_device_at_all() -> None:
     assert text(Report((), ())) == "No OpenCL device was found."
 
@@ -96,6 +108,8 @@ def test_every_device_here_is_examined(device: DeviceChoice) -> None:
     assert found.launch_wall_ns > 0
     assert set(found.features) == set(FEATURES)
     assert found.features["fp16 arithmetic"] == device.sheet.has("cl_khr_fp16")
+    assert found.sheet == device.slug, "both CPU devices have a sheet"
+    assert found.contradictions == ()
     # PoCL counts what memory is free, which other programs change.
     sizes = {"global_mem_size": 0, "max_mem_alloc_size": 0}
     assert dict(found.description) | sizes == dict(device.description) | sizes

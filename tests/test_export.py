@@ -15,6 +15,7 @@ from harness.errors import KilnError
 from kernels import tuned
 from kernels.explain import explain
 from kernels.select import Level, select
+from kernels.sheet import load_sheet
 from kernels.space import Space
 from kernels.spec import DTypes, Errors, Tolerance, Workload
 from tuner.decisions import final_record, latest_study, workload_of, workload_record
@@ -84,6 +85,14 @@ def test_document_is_valid_and_rebuilt_alike(tmp_path: Path) -> None:
     assert {entry.bucket is None for entry in entries.values()} == {True}
 
 
+def test_a_document_holds_the_traps_of_its_devices_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tuned_config(RECORDS, "0").kernels["gemv_decode"].deny == ()
+    monkeypatch.setattr("tuner.export.known_sheet", lambda description: load_sheet("adreno640"))
+    config = tuned.loads(tuned.dumps(tuned_config(RECORDS, "0")))
+    (rule,) = config.kernels["gemv_decode"].deny
+    assert (rule.params, rule.compiler) == ({"variant": "subgroup"}, ("<E031.38.11",))
+
+
 def test_an_engine_finds_the_tuned_entry_again() -> None:
     config = tuned_config(RECORDS, "0")
     chosen = select([config], workload(16384, 2048), config.device, FAMILY)
@@ -115,6 +124,35 @@ def test_a_gap_of_an_earlier_study_is_not_this_ones() -> None:
     wall = {"kind": "note", "text": "wall", "workload": workload(16384, 2048).key, "gap": 0.5}
     assert tuned_config([*RECORDS, wall], "0").protocol["wall_gap"] == {"int4-g128-fp32-m1-n16384-k2048": 0.5}
     assert tuned_config([*RECORDS, wall, *RECORDS], "0").protocol["wall_gap"] == {}
+
+
+def test_a_bound_on_launches_stands_in_the_protocol_and_leaves_out_what_breaks_it() -> None:
+    study = {**STUDY, "request": {"device": "cpu", "max_dispatch_ms": 0.45}}
+    records = [study, *(json.loads(json.dumps(record)) for record in RECORDS[1:])]
+    for record in records[1:]:
+        record["facts"] = {**FACTS, "max_dispatch_ns": 450_000.0}
+    config = tuned.loads(tuned.dumps(tuned_config(records, "0")))
+    assert config.protocol["max_dispatch_ms"] == 0.45
+    (entry,) = config.kernels["gemv_decode"].entries  # the other size has nothing within 450 µs, this one no alternate
+    assert entry.params["BLOCKS"] == 8
+    assert "max_dispatch_ms" not in tuned_config(RECORDS, "0").protocol
+    records[1]["facts"]["max_dispatch_ns"] = 1.0
+    with pytest.raises(KilnError, match="no candidate of any workload keeps its launches within --max-dispatch-ms"):
+        tuned_config(records, "0")
+
+
+def test_a_bucket_ends_before_the_rows_that_launch_for_too_long() -> None:
+    few, many = (workload(16384, 2048).with_dims(M=rows) for rows in (2, 8))
+    records = [final(few, 36, 500_000.0, {}, 500_000.0), final(many, 36, 900_000.0, {}, 900_000.0)]
+
+    def rows() -> list[tuple[int, int | None]]:
+        entries = tuned_config([STUDY, *records], "0").kernels["gemv_decode"].entries
+        return [entry.bucket["M"] for entry in entries if entry.bucket]
+
+    assert rows() == [(2, 4), (5, 16)]
+    for record in records:
+        record["facts"] = {**FACTS, "max_dispatch_ns": 600_000.0}
+    assert rows() == [(2, 7)]
 
 
 def test_ids_tell_options_and_caches_apart() -> None:

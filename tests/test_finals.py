@@ -1,13 +1,18 @@
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from fakes import FAMILY, SHEET, WORKLOAD, ok
 
 from harness.candidate import Candidate
+from kernels.plan import Planned
+from kernels.space import Space
 from tuner.choose import Searched
 from tuner.finals import Final, Finalist, decide, finalists
-from tuner.search import Trial
+from tuner.search import Outcome, Trial
+from tuner.setting import Job
 
 DEFAULT = {"variant": "plain", "WG": 64, "VEC": 1}
 
@@ -78,3 +83,48 @@ def test_finalists_are_the_default_and_the_best_of_both_layouts() -> None:
     item = Searched(WORKLOAD, 1, tuple(sorted(trials, key=lambda t: t.cost_ns)), DEFAULT)
     got = finalists(item, (("x", "v2"),), lambda trial: Candidate(FAMILY, WORKLOAD, trial.config))
     assert [c.config for c in got] == [DEFAULT, plain(2, 64), plain(2, 32), plain(1, 128)]
+
+
+# ---------------------------------------------------------------- a bound on single launches
+
+
+def bounded(final: Final, most_ns: float) -> Final:
+    return replace(final, facts={"max_dispatch_ns": most_ns})
+
+
+def test_who_launches_something_longer_than_is_asked_for_is_not_chosen() -> None:
+    longest = finalist(plain(2), 100.0)
+    halves = replace(finalist(plain(2, 128), 120.0), launches_ns=(70.0, 50.0))
+    slow = replace(finalist(plain(2, 32), 150.0), launches_ns=(75.0, 75.0))
+    one = final(200.0, longest, halves, slow)
+    assert decide([one], SHEET)[1][0].finalist == longest
+    _, (winner,) = decide([bounded(one, 80.0)], SHEET)
+    assert winner.finalist == halves
+    assert winner.ranking == (slow,), "no alternate breaks the bound either"
+    assert winner.speedup.ratio == pytest.approx(200 / 120, rel=0.01)
+
+
+def test_a_slower_one_wins_where_the_default_launches_too_long() -> None:
+    slower = replace(finalist(plain(1, 128), 250.0), launches_ns=(90.0, 80.0, 80.0))
+    one = final(200.0, slower)
+    assert decide([one], SHEET)[1][0].finalist == one.default
+    assert decide([bounded(one, 100.0)], SHEET)[1][0].finalist == slower
+    assert decide([bounded(one, 200.5)], SHEET)[1][0].finalist == one.default
+
+
+def test_where_no_layout_is_left_the_bound_is_named() -> None:
+    heavy, light = final(200.0, finalist(plain(2), 100.0)), final(20.0, finalist(plain(2), 25.0, n=64), n=64)
+    with pytest.raises(ValueError, match="give the search more time or allow longer launches"):
+        decide([bounded(heavy, 110.0), bounded(light, 21.0)], SHEET)
+
+
+def test_a_search_drops_what_surely_launches_too_long() -> None:
+    """One launch of 120 ns cannot keep to 100; the default stays for comparison; where nothing fits, all stay."""
+    trials = tuple(Trial(plain(vec), ok(ns)) for vec, ns in ((2, 80.0), (4, 120.0), (1, 200.0)))
+    planned = Planned(WORKLOAD, 1, 1, 1.0)
+    job = Job(planned, Space(FAMILY, WORKLOAD, SHEET), DEFAULT, 1.0, Outcome(trials, 0, "trials"), 100.0)
+    assert [trial.config["VEC"] for trial in job.ok] == [2, 1]
+    job.most_ns = 10.0
+    assert [trial.config["VEC"] for trial in job.ok] == [2, 4, 1]
+    job.most_ns = math.inf
+    assert len(job.ok) == 3

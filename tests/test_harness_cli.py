@@ -14,6 +14,7 @@ from harness.doctor import Report
 from harness.errors import DeviceMissing
 from harness.probe import ProbeResult, Rate
 from harness.probe_kernels import ProbeKernel
+from kernels.sheet import load_sheet, sheet_names
 
 ROOT = Path(__file__).parent.parent
 RATE = Rate(40.0, (39.0, 41.0), ProbeKernel("read_own", width=8, items=64, amount=4))
@@ -43,6 +44,31 @@ def test_a_device_that_is_not_there_is_3(capsys: pytest.CaptureFixture[str], mon
     monkeypatch.setattr(cli, "resolve", missing)
     assert main(["probe", "--device", "adreno750"]) == 3
     assert capsys.readouterr().err == "kiln: no Adreno 750 is attached\n"
+
+
+def test_doctor_prints_the_sheet_of_a_device_that_is_not_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> DeviceChoice:
+        raise DeviceMissing("no such GPU is attached")
+
+    monkeypatch.setattr(cli, "resolve", missing)
+    for name in sheet_names():
+        assert main(["doctor", "--device", name]) == 0
+        told = capsys.readouterr().out
+        assert told.startswith("no such GPU is attached\nwhat its sheet says of the ")
+        for key, value in load_sheet(name).values.items():
+            (line,) = (line for line in told.splitlines() if line.startswith(f"{key} "))
+            assert value.kind in line
+            cited = line.split(value.kind)[1].replace(" ", "").split(",")
+            assert all(
+                f"source {number}: {source}" in told for number, source in zip(cited, value.sources, strict=True)
+            )
+    assert main(["doctor", "--device", "adreno640", "--json"]) == 0
+    sheet = json.loads(capsys.readouterr().out)
+    assert sheet["values"]["limits.local_bytes"]["kind"] == "measured"
+    assert sheet["traps"][0]["deny"][1] == {"kernel": "gemv_decode", "params": {"variant": "subgroup"}}
+    assert main(["doctor", "--device", "ocl:zzz"]) == 3, "only a sheet's name has a sheet"
 
 
 def test_a_machine_without_opencl_is_3(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

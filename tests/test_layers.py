@@ -53,6 +53,11 @@ families = kernels.families()
 assert "gemv_decode" in families, families
 for name in model_names():
     assert plan(load_model(name)), name
+from kernels.claims import device_sheet
+from kernels.identity import claimed
+from kernels.sheet import load_sheet, sheet_names
+for name in sheet_names():
+    assert device_sheet(load_sheet(name)) == claimed(load_sheet(name)).sheet
 import kernels.explain, kernels.select, kernels.tuned, reference.quantization, reference.matmul
 print(len(families))
 """

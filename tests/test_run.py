@@ -10,14 +10,16 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from test_doctor import DESCRIPTION
 
 import harness.measure
 import tuner.run
 import tuner.study
 from harness.candidate import Candidate
-from harness.devices import DeviceChoice
+from harness.devices import DeviceChoice, sheet_from
 from harness.errors import KilnError
 from harness.probe import ProbeResult, probe
 from harness.records import read
@@ -73,6 +75,19 @@ def request_on(device: DeviceChoice, tmp_path: Path, monkeypatch: pytest.MonkeyP
         False,
         trials=3,
     )
+
+
+def test_the_greeting_tells_what_a_sheet_has_wrong_and_what_it_denies() -> None:
+    old = {"version": "OpenCL 2.0 Adreno(TM) 640", "driver_version": "OpenCL 2.0 QUALCOMM Compiler E031.37.12"}
+    described = DESCRIPTION | old | {"max_work_group_size": 512}
+    said: list[str] = []
+    choice = DeviceChoice("adreno640", (), described, sheet_from(described))
+    journal = SimpleNamespace(damaged=(), lost=())
+    tuner.run._greet(journal, choice, said.append)  # type: ignore[arg-type]
+    assert said[0] == "tuning for adreno640: QUALCOMM Adreno(TM) (QUALCOMM Snapdragon(TM))"
+    assert "note: the sheet says limits.max_work_group 1,024, the device 512: the device's holds" in said
+    left_out = "note: some configurations are left out for what this compiler gets wrong"
+    assert f"{left_out}: subgroup reductions crash the compiler" in said
 
 
 def trials(out: Path) -> list[tuple[str, str]]:

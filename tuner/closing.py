@@ -19,7 +19,7 @@ from kernels.spec import Measurement, Verdict
 from tuner import edges, matmul, programs
 from tuner.choose import Searched, choose_layouts, group_key
 from tuner.decisions import Decision, decisions, final_record, latest_study
-from tuner.finals import Finalist, finalists
+from tuner.finals import Final, Finalist, finalists
 from tuner.setting import Job, Setting, shares
 
 FINALS_SHARE = 0.2  # of --seconds that the finals may take on top
@@ -61,7 +61,7 @@ class Closing:
         assert job.outcome is not None
         if not any(t.config == job.default and t.measurement.stats for t in job.outcome.trials):
             raise KilnError(self._why_nothing(job))
-        return Searched(job.workload, job.planned.count, tuple(job.outcome.ok), job.default)
+        return Searched(job.workload, job.planned.count, tuple(job.ok), job.default)
 
     def _why_nothing(self, job: Job) -> str:
         """The default did not succeed: then the device or the reference is suspect, not the candidates."""
@@ -97,15 +97,24 @@ class Closing:
             raise DefaultFailed(f"the default of {job.workload.key} did not survive the finals; see the note above")
         cost, cache_bytes = job.space.family.cost(job.workload), self._sheet.cache_bytes
         least = limit(cost, contest.rates, job.workload.dtypes.compute, cache_bytes)
-        facts = {
+        most_ms = self._setting.request.max_dispatch_ms
+        facts: dict[str, Any] = {
             "limit": {"ns": least.ns, "limited_by": least.limited_by, "rounds_ns": _limits(least, contest)},
             "rounds": contest.rounds,
+            **({} if most_ms is None else {"max_dispatch_ns": 1e6 * most_ms}),
             "conditions": dict(ok[0].measurement.conditions),
             "anchors_ns": {name: [round(ns) for ns in times] for name, times in contest.anchors_ns.items()},
         }
         found = [
             Finalist(c.candidate, c.measurement.samples_ns, c.measurement.errors, c.launches_ns, c.energy_j) for c in ok
         ]
+        final = Final(job.planned.count, tuple(found), found[0], None, facts)
+        if not any(map(final.fits, found)):
+            shortest_ms = min(max(one.launches_ns, default=one.median_ns) for one in found) / 1e6
+            self._say(
+                f"note: {job.name} is left out: no candidate keeps its launches within {most_ms:g} ms, the shortest "
+                f"takes {shortest_ms:.3g}; allow longer ones with --max-dispatch-ms"
+            )
         return final_record(job.planned.count, found, facts)
 
     def programs(self) -> None:

@@ -78,7 +78,7 @@ def study_facts(space: Space, device: Mapping[str, Any]) -> dict[str, Any]:
     default = Candidate(family, workload, family.default(workload, space.sheet))
     return {
         "workload": {**workload_record(workload), "label": ""},
-        "device": {name: str(device.get(name, "")) for name in IDENTITY},
+        "device": {name: str(device.get(name, "")) for name in IDENTITY} | dict(device.get("hints", {})),
         "sources": {variant.name: source_sha256(variant) for variant in family.variants},
         "parameters": {variant.name: {n: list(v) for n, v in variant.params.items()} for variant in family.variants},
         "default": default.key,  # options and launches that come from the program, not from a source

@@ -103,13 +103,18 @@ def latest_study(records: Sequence[Record]) -> tuple[Record, list[Record]]:
 
 
 def decisions(finals: Sequence[Record], sheet: DeviceSheet) -> list[Decision]:
-    """Who won, per workload in the journal's order."""
+    """Who won, per workload in the journal's order. A workload is left out where every finalist launches something
+    longer than the request allows. Raises KilnError where that leaves nothing."""
     groups: dict[GroupKey, list[tuple[int, Workload, Final]]] = {}
     for place, record in enumerate(finals):
         final = final_of(record)
+        if not any(map(final.fits, final.finalists)):
+            continue
         workload = final.default.candidate.workload
         key = group_key(final.default.candidate.family, workload)
         groups.setdefault(key, []).append((place, workload, final))
+    if finals and not groups:
+        raise KilnError("no candidate of any workload keeps its launches within --max-dispatch-ms; allow longer ones")
     decided: dict[int, Decision] = {}
     for group in groups.values():
         try:
@@ -119,6 +124,12 @@ def decisions(finals: Sequence[Record], sheet: DeviceSheet) -> list[Decision]:
         for (place, workload, final), winner in zip(group, winners, strict=True):
             decided[place] = Decision(workload, final, winner)
     return [decided[place] for place in sorted(decided)]
+
+
+def left_out(finals: Sequence[Record]) -> list[Workload]:
+    """Workloads in which every finalist launches something longer than the request allows."""
+    every = map(final_of, finals)
+    return [one.default.candidate.workload for one in every if not any(map(one.fits, one.finalists))]
 
 
 def notes(records: Sequence[Record], text: str) -> list[Record]:

@@ -31,7 +31,7 @@ from kernels.tuned import (
 )
 from tuner import edges, matmul, programs
 from tuner.choose import boxes
-from tuner.decisions import Decision, Record, latest_study, notes
+from tuner.decisions import Decision, Record, latest_study, left_out, notes
 from tuner.finals import Finalist
 
 ALTERNATES = 2  # entries kept beside a winner, for devices that reject it
@@ -44,13 +44,13 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
     device = identify(study["device"], sheet)
     known = known_sheet(study["device"])
     decided = programs.decided(records, sheet)
-    most = study["request"].get("max_programs")
+    most, most_ms = (study["request"].get(name) for name in ("max_programs", "max_dispatch_ms"))
     measured = edges.edges(notes(records, edges.NOTE), [decision.workload for decision in decided])
     sections = {}
     for name, family in kernels.families().items():
         mine = [decision for decision in decided if decision.workload.family == name]
         if mine:
-            entries = _entries(mine, measured, sheet, device)
+            entries = _entries(mine, measured, sheet, device, left_out(finals))
             limited = _programs(mine, most) if most is not None else None
             deny = deny_rules(known, name) if known else ()
             sections[name] = KernelSection(family.abi, tuple(entries), entries[0].id, deny, limited)
@@ -65,6 +65,7 @@ def tuned_config(records: Sequence[Record], version: str) -> TunedConfig:
             "conditions": _conditions([record["facts"]["conditions"] for record in finals]),
             "probe": study["rates"],
             "wall_gap": _wall_gaps(records, decided),
+            **({} if most_ms is None else {"max_dispatch_ms": most_ms}),
         },
         provenance={
             "generator": f"kiln-workbench {version}",
@@ -115,7 +116,11 @@ def _verdicts(records: Sequence[Record], workloads: Collection[str]) -> Counter[
 
 
 def _entries(
-    decided: Sequence[Decision], measured: edges.Edges, sheet: DeviceSheet, device: DeviceFacts
+    decided: Sequence[Decision],
+    measured: edges.Edges,
+    sheet: DeviceSheet,
+    device: DeviceFacts,
+    unserved: Sequence[Workload],
 ) -> list[Entry]:
     by_match: dict[str, list[Decision]] = {}
     for decision in decided:
@@ -124,7 +129,8 @@ def _entries(
         )
     entries, spare = [], []
     for group in by_match.values():
-        for decision, bucket in zip(group, buckets([d.workload for d in group], measured), strict=True):
+        served = buckets([d.workload for d in group], measured, unserved)
+        for decision, bucket in zip(group, served, strict=True):
             name = entry_id(decision.workload)
             others = [f for f in decision.winner.ranking if f is not decision.winner.finalist][:ALTERNATES]
             more = [_entry(decision, f, f"{name}-alt{i}", None, sheet, device) for i, f in enumerate(others, 1)]
@@ -134,27 +140,31 @@ def _entries(
     return entries + spare
 
 
-def buckets(group: Sequence[Workload], measured: edges.Edges) -> list[Bucket]:
+def buckets(group: Sequence[Workload], measured: edges.Edges, unserved: Sequence[Workload] = ()) -> list[Bucket]:
     """Which sizes each of these is to serve; they differ in nothing but sizes. `measured` are edges by two keys."""
     family = kernels.families()[group[0].family]
     free = [{dim: n for dim, n in workload.dims.items() if dim not in family.fixed} for workload in group]
     place = {workload.key: index for index, workload in enumerate(group)}
     inside = {(place[a], place[b]): edge for (a, b), edge in measured.items() if {a, b} <= place.keys()}
-    return list(boxes(free, _bounds(family, group), BORDERS, inside))
+    return list(boxes(free, _bounds(family, group, unserved), BORDERS, inside))
 
 
-def _bounds(family: Family, tuned_at: Sequence[Workload]) -> dict[str, Interval]:
+def _bounds(family: Family, tuned_at: Sequence[Workload], unserved: Sequence[Workload]) -> dict[str, Interval]:
     """What entries tuned at these sizes may serve: the family's range, rows only as far as their regime reaches.
 
     A configuration that won with one row is right with sixteen, but up to 1.6 times slower than the untuned default
-    (16384×2048, int4/g128, PoCL on Zen 5).
+    (16384×2048, int4/g128, PoCL on Zen 5). They end before the first number of rows that is `unserved`, since what
+    serves fewer launches for too long there as well.
     """
     bounds = dict(family.bounds)
     if "M" in family.dims:
         rows = [workload.dims["M"] for workload in tuned_at]
         low, (_, high) = row_regime(min(rows))[0], row_regime(max(rows))
         most = bounds.get("M", (1, None))[1]
-        bounds["M"] = (low, high if most is None else most if high is None else min(high, most))
+        same = [one for one in unserved if Match.of(one, family) == Match.of(tuned_at[0], family)]
+        beyond = min((one.dims["M"] for one in same if one.dims["M"] > max(rows)), default=None)
+        ends = [end for end in (high, most, None if beyond is None else beyond - 1) if end is not None]
+        bounds["M"] = (low, min(ends, default=None))
     return bounds
 
 

@@ -64,6 +64,16 @@ class Final:
         """Median of a finalist's comparable samples."""
         return float(np.median(self.comparable_ns(finalist)))
 
+    @property
+    def most_ns(self) -> float:
+        """How long a single launch of a winner may take (--max-dispatch-ms); infinite where nobody asked."""
+        told = self.facts.get("max_dispatch_ns")
+        return math.inf if told is None else float(told)
+
+    def fits(self, finalist: Finalist) -> bool:
+        """Whether each of a finalist's launches keeps to that; where they were not told apart, all of them together."""
+        return max(finalist.launches_ns, default=finalist.median_ns) <= self.most_ns
+
     def stayed(self, finalist: Finalist) -> bool:
         """Whether nobody had surely beaten it when the rounds ended."""
         return len(finalist.samples_ns) == len(self.default.samples_ns)
@@ -111,27 +121,39 @@ def decide(finals: Sequence[Final], sheet: DeviceSheet) -> tuple[Layout, list[Wi
 
     Of the layouts that every workload has finalists in, those count in which no workload's best is slower than its
     default; the default's layout always does. The least total time wins. Raises ValueError where nothing is left.
+    Who launches something longer than is asked for does not count, a default neither.
     """
     if not finals:
         raise ValueError("nothing reached the finals")
     totals: dict[Layout, float] = {}
-    for layout in set.intersection(*({f.layout for f in final.finalists} for final in finals)):
-        best = [min(final.median_ns(f) for f in final.finalists if f.layout == layout) for final in finals]
-        if all(ns <= final.default.median_ns for ns, final in zip(best, finals, strict=True)):
+    able = [[f for f in final.finalists if final.fits(f)] for final in finals]
+    for layout in set.intersection(*({f.layout for f in fitting} for fitting in able)):
+        best = [
+            min(final.median_ns(f) for f in fitting if f.layout == layout)
+            for final, fitting in zip(finals, able, strict=True)
+        ]
+        if all(ns <= _floor(final) for ns, final in zip(best, finals, strict=True)):
             totals[layout] = sum(final.calls * ns for ns, final in zip(best, finals, strict=True))
     if not totals:
-        raise ValueError("no layout has finalists in every workload; give the search more time")
+        more = " or allow longer launches" if any(math.isfinite(final.most_ns) for final in finals) else ""
+        raise ValueError(f"no layout has finalists in every workload; give the search more time{more}")
     layout = min(totals, key=lambda name: (totals[name], name))
     return layout, [_winner(final, layout, sheet) for final in finals]
 
 
+def _floor(final: Final) -> float:
+    """What a layout's best must not be slower than: the default's time, where that may run at all."""
+    return final.default.median_ns if final.fits(final.default) else math.inf
+
+
 def _winner(final: Final, layout: Layout, sheet: DeviceSheet) -> Winner:
-    inside = sorted((f for f in final.finalists if f.layout == layout), key=final.median_ns)
+    inside = sorted((f for f in final.finalists if f.layout == layout and final.fits(f)), key=final.median_ns)
     stayed = [f for f in inside if final.stayed(f)] or inside
     fastest = stayed[0]
     tied = [f for f in stayed if _cannot_be_told_apart(fastest, f)]
     # The default is what an engine runs anyway: it gives way only to something that is surely faster.
-    faster = [f for f in tied if beaten(f.samples_ns, final.default.samples_ns)]
+    may_stay = final.fits(final.default)
+    faster = [f for f in tied if not may_stay or beaten(f.samples_ns, final.default.samples_ns)]
     stays = final.default in inside and (final.default in tied or not faster)
     winner = final.default if stays else min(faster or tied, key=lambda f: _resources(f, sheet))
     return Winner(

@@ -49,7 +49,7 @@ def settle(jobs: Sequence[Job]) -> Settled:
     settled = {}
     for key, group in groups(jobs).items():
         searched = [
-            Searched(job.workload, job.planned.count, tuple(job.outcome.ok), job.default)
+            Searched(job.workload, job.planned.count, tuple(job.ok), job.default)
             for job in group
             if job.outcome is not None
         ]
@@ -81,8 +81,8 @@ def liked_by_others(job: Job, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """
     found = []
     for other in groups(jobs)[group_key(job.space.family, job.workload)]:
-        if other.space.family is not job.space.family and other.outcome and other.outcome.ok:
-            best = other.outcome.ok[0].config
+        if other.space.family is not job.space.family and other.ok:
+            best = other.ok[0].config
             layout = layout_of(other.space.family.variant(best["variant"]), best, other.workload)
             found.append(moved(job.space, job.default, layout))
     return [config for config in found if config is not None]

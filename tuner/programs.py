@@ -187,6 +187,8 @@ def _servers(decision: Decision, more: Final | None) -> dict[str, Server]:
             assert base is not None
             program = finalist.candidate.program
             server = Server(max(0.0, over(base, finalist).ratio - 1), finalist, final)
+            if not final.fits(finalist):
+                continue
             if finalist.layout == won.layout and (program not in found or server.regret < found[program].regret):
                 found[program] = server
     return found
@@ -197,7 +199,9 @@ def _serve(decision: Decision, server: Server) -> Decision:
     if server.finalist is decision.winner.finalist:
         return replace(decision, regret=0.0)
     final, won = server.final, decision.winner.finalist.candidate
-    others = [f for f in final.finalists if f.layout == server.finalist.layout and f is not server.finalist]
+    others = [
+        f for f in final.finalists if f.layout == server.finalist.layout and f is not server.finalist and final.fits(f)
+    ]
     ranking = sorted(others, key=lambda f: (f.candidate != won, final.median_ns(f)))
     winner = Winner(server.finalist, over(server.finalist, final.default), 0, tuple(ranking))
     return Decision(decision.workload, final, winner, server.regret)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import kernels
 from harness.errors import UsageError
+from harness.hinted import LEVELS
 from kernels.plan import load_model
 from kernels.spec import WeightFormat
 from tuner import storages
@@ -39,8 +40,16 @@ class Request:
     max_programs: int | None = None  # programs per family; None: whatever is fastest in each bucket
     objectives: tuple[str, ...] = ()  # for a Pareto table beside the result; none by default
     storage: str | None = None  # what several workers share; may hold a password, so it enters no document
+    max_dispatch_ms: float | None = None  # that a single launch of a winner may take; None: as long as it likes
+    priority: str | None = None  # hints to the driver, "low", "normal" or "high"; None: none is given
+    performance: str | None = None
     trials: int | None = None  # of each workload at most, those that the journal has already counted
     require_device: bool = False  # without the named GPU the run is an error, and predicts nothing
+
+    @property
+    def most_dispatch_ns(self) -> float:
+        """How long a single launch of a winner may take."""
+        return math.inf if self.max_dispatch_ms is None else 1e6 * self.max_dispatch_ms
 
     def as_json(self) -> dict[str, object]:
         """What decides the outcome, for the journal and the document's provenance."""
@@ -57,6 +66,9 @@ class Request:
             "sampler": self.sampler,
             "max_programs": self.max_programs,
             "objectives": list(self.objectives),
+            "max_dispatch_ms": self.max_dispatch_ms,
+            "priority": self.priority,
+            "performance": self.performance,
             "trials": self.trials,
         }
 
@@ -87,6 +99,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="serve each family's sizes with K programs, those that are nowhere much slower than the fastest",
     )
+    add(
+        "--max-dispatch-ms",
+        type=float,
+        metavar="MS",
+        help="choose no kernel with a single launch longer than this: a phone's screen waits for it",
+    )
+    for name, what in (("priority", "scheduling against graphics"), ("performance", "clocks")):
+        add(f"--{name}", choices=LEVELS, help=f"hint to the driver for {what}, where it takes one (default none)")
     add("--objectives", default="", metavar="A,B", help=f"a Pareto table over some of {', '.join(OBJECTIVES)}")
     add("--storage", metavar="URL", help="share the study: journal:PATH, postgresql+psycopg://… or grpc://HOST:PORT")
     add("--require-device", action="store_true", help="fail (exit code 3) where the named GPU is not attached")
@@ -118,6 +138,8 @@ def from_arguments(args: argparse.Namespace) -> Request:
         raise UsageError(f"--seed must be at least 0, not {args.seed}")
     if args.max_programs is not None and args.max_programs < 1:
         raise UsageError(f"--max-programs must be at least 1, not {args.max_programs}")
+    if args.max_dispatch_ms is not None and not (math.isfinite(args.max_dispatch_ms) and args.max_dispatch_ms > 0):
+        raise UsageError(f"--max-dispatch-ms must be a positive number, not {args.max_dispatch_ms}")
     if args.out is not None and (args.out.is_dir() or args.out.suffix != ".json"):
         raise UsageError(f"--out must name a .json file, not {args.out}")
     if args.storage is not None:
@@ -137,6 +159,9 @@ def from_arguments(args: argparse.Namespace) -> Request:
         retry_crashed=args.retry_crashed,
         max_programs=args.max_programs,
         objectives=objectives(args.objectives),
+        max_dispatch_ms=args.max_dispatch_ms,
+        priority=args.priority,
+        performance=args.performance,
         storage=args.storage,
         trials=args.trials,
         require_device=args.require_device,

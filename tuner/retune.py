@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.devices import DeviceChoice, resolve
 from harness.errors import KilnError, UsageError
+from harness.hinted import hinted
 from harness.journal import Journal
 from harness.measure import Meter
 from harness.records import read
@@ -75,7 +76,7 @@ def retune(file: Path, out: Path, top: int, device_name: str | None, say: Callab
     except ValueError as error:
         raise KilnError(str(error)) from error
     request = _request(document)
-    device = resolve(device_name or request.device)
+    device = hinted(resolve(device_name or request.device), priority=request.priority, performance=request.performance)
     _same_device(document, device, file)
     say(f"{device.slug}: driver {_driver(document, device)}")
     if document.edited:

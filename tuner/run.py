@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.devices import DeviceChoice, known_sheet, resolve
 from harness.errors import KilnError
+from harness.hinted import hinted
 from harness.journal import Journal
 from harness.measure import Meter
 from harness.supervisor import Supervisor
@@ -39,12 +40,14 @@ def journal_path(out: Path) -> Path:
 
 def tune(request: Request, say: Callable[[str], None]) -> list[Decision]:
     """Carry out a request and write its document. Raises KilnError and its kin; everything finished is kept."""
-    device = resolve(request.device)
+    device = hinted(resolve(request.device), priority=request.priority, performance=request.performance)
     planned = planned_of(request, say)
     out = out_path(request, device)
     with Journal(journal_path(out), retry_crashed=request.retry_crashed) as journal:
         _greet(journal, device, say)
         with _crew(request, journal, say) as crew, Supervisor(device.command) as supervisor:
+            for hint, outcome in supervisor.hello().hints.items():
+                say(f"{hint}: {outcome}")
             setting = Setting(request, device, journal, Meter(supervisor, device.sheet), say, crew)
             study = Study(setting)
             probed = study.prepare(supervisor, planned)
@@ -109,7 +112,7 @@ def _greet(journal: Journal, device: DeviceChoice, say: Callable[[str], None]) -
         for contradiction in contradictions(sheet, device.sheet):
             say(f"note: {contradiction}")
         for why in sorted({denied.why for denied in device.sheet.denied}):
-            say(f"note: some configurations are left out, because {why} with this compiler")
+            say(f"note: some configurations are left out for what this compiler gets wrong: {why}")
     if journal.damaged:
         say(f"line {', '.join(map(str, journal.damaged))} of the journal was torn and is passed over")
     if journal.lost:

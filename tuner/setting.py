@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from kernels.plan import Planned
 from kernels.space import Space
 from kernels.spec import Config, Workload
 from tuner.request import Request
-from tuner.search import Outcome
+from tuner.search import Outcome, Trial
 
 if TYPE_CHECKING:
     from tuner.crew import Crew
@@ -43,11 +44,29 @@ class Job:
     default: Config
     limit_ns: float
     outcome: Outcome | None = None
+    most_ns: float = math.inf  # that a single launch may take
 
     @property
     def workload(self) -> Workload:
         """What is tuned."""
         return self.planned.workload
+
+    @property
+    def ok(self) -> list[Trial]:
+        """Its successful trials, fastest first, without those that surely launch something longer than is asked for.
+
+        A search times all launches of a candidate together, so one of several is only known to take at least its even
+        share; the finals time each. The default stays: everything is compared with it. Where nothing is left all stay.
+        """
+        found = self.outcome.ok if self.outcome else []
+        if not any(map(self._may_fit, found)):
+            return found
+        return [trial for trial in found if trial.config == self.default or self._may_fit(trial)]
+
+    def _may_fit(self, trial: Trial) -> bool:
+        return math.isinf(self.most_ns) or trial.cost_ns <= self.most_ns * len(
+            self.candidate(trial.config).schedule.launches
+        )
 
     def candidate(self, config: Config) -> Candidate:
         """A configuration of this workload."""

@@ -76,7 +76,7 @@ class Study:
                 self._say(f"note: {item.workload.label or item.workload.key} is left out: not so that {why}")
                 continue
             least = limit(family.cost(item.workload), found.rates, item.workload.dtypes.compute, sheet.cache_bytes)
-            self._jobs.append(Job(item, space, default, least.ns))
+            self._jobs.append(Job(item, space, default, least.ns, most_ns=self._request.most_dispatch_ns))
         layouts.agree(self._jobs)
         if not self._jobs:
             raise KilnError(f"{self._device.slug} can run none of the planned workloads; see the notes above")

@@ -21,6 +21,7 @@ from harness import runtimes
 from harness.runner.binaries import Binaries, share_pocl_cache
 from harness.runner.describe import describe
 from harness.runner.faults import Faults
+from harness.runner.hints import LEVELS
 from harness.runner.opencl import Device
 from harness.runner.server import serve
 
@@ -34,6 +35,8 @@ def main() -> int:
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--device", metavar="SELECTOR", help='"platform|device", or its number in the list')
     parser.add_argument("--binaries", type=Path, metavar="DIR", help="keep built programs here, and look for them")
+    for name in ("priority", "performance"):
+        parser.add_argument(f"--{name}", choices=LEVELS, help="a hint to the driver, where it takes one")
     parser.add_argument("--inject", action="store_true", help="for tests: accept requests for faults")
     args = parser.parse_args()
     _die_with_parent()
@@ -53,7 +56,7 @@ def main() -> int:
         print(f"no device {args.device!r}; there are: {', '.join(devices) or 'none'}", file=sys.stderr)
         return 3
     binaries = Binaries(args.binaries, device) if args.binaries else None
-    handlers = Device(device, binaries).handlers()
+    handlers = Device(device, binaries, args.priority, args.performance).handlers()
     serve(source, sink, Faults(handlers, sink).handlers if args.inject else handlers)
     return 0
 

@@ -14,6 +14,7 @@ import pyopencl as cl
 from harness.runner import sensors
 from harness.runner.binaries import Binaries
 from harness.runner.describe import describe
+from harness.runner.hints import open_queues
 from harness.runner.launching import Sequence, bind
 from harness.runner.protocol import PROTOCOL, Kind
 from harness.runner.server import Answer, Blobs, Handler, RequestError
@@ -28,13 +29,18 @@ _CANNOT |= {cl.status_code.INVALID_IMAGE_DESCRIPTOR, cl.status_code.INVALID_IMAG
 class Device:
     """What is resident on one device, and the operations of the protocol on it."""
 
-    def __init__(self, device: cl.Device, binaries: Binaries | None = None) -> None:
+    def __init__(
+        self,
+        device: cl.Device,
+        binaries: Binaries | None = None,
+        priority: str | None = None,
+        performance: str | None = None,
+    ) -> None:
         self._device = device
         self._binaries = binaries
-        self._context = cl.Context([device])
-        profiling = cl.command_queue_properties.PROFILING_ENABLE
-        self._timed = cl.CommandQueue(self._context, properties=profiling)
-        self._plain = cl.CommandQueue(self._context)
+        queues = open_queues(device, priority, performance)
+        self._context, self._timed, self._plain = queues.context, queues.timed, queues.plain
+        self._hints = queues.told
         self._copies: dict[str, list[cl.Buffer]] = {}  # per name: the buffer itself, then its rotation copies
         self._programs: dict[str, tuple[dict[str, cl.Kernel], dict[str, Any]]] = {}
 
@@ -61,6 +67,7 @@ class Device:
             "runner": runner,
             "device": describe(self._device),
             "sensors": list(sensors.SENSORS),
+            **({"hints": dict(self._hints)} if self._hints else {}),
         }, []
 
     def put(self, frame: Mapping[str, Any], blobs: Blobs) -> Answer:

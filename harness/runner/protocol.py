@@ -6,7 +6,9 @@ or "ok": false with "error": {"kind", "message", "fatal"} of the kinds below; "f
 longer be trusted, so that the host should start another runner. One request is answered before the next is read. A
 runner never dies of a bad request, and ends when its input does.
 
-    hello {protocol}                           → {protocol, runner, device: {…}, sensors: [name, …]}
+    hello {protocol}                           → {protocol, runner, device: {…}, sensors: [name, …], hints?}
+                                                  hints: {priority?, performance?}: what came of each that the
+                                                  runner was started with, in words
     put {buf, bytes} + blob                    → buffer `buf` is resident with that content
     put {buf, bytes, pattern: "hex"}           → the same, filled with the pattern over and over
     put {buf, bytes}                           → {have: bool}
