@@ -161,7 +161,9 @@ def test_the_shortlist_holds_the_default_and_only_what_is_able() -> None:
     assert [one.cost_ns for one in listed] == sorted(one.cost_ns for one in listed)
 
 
-@pytest.mark.parametrize("option", [{"storage": "journal:x"}, {"objectives": ("time",)}, {"max_programs": 2}])
+@pytest.mark.parametrize(
+    "option", [{"storage": "journal:x"}, {"objectives": ("time",)}, {"max_programs": 2}, {"priority": "low"}]
+)
 def test_what_needs_the_device_is_wrong_usage(option: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="needs the device itself"):
         absent.check(request(**option))

@@ -118,6 +118,9 @@ def check(request: Request) -> None:
         "--storage": request.storage,
         "--objectives": request.objectives,
         "--max-programs": request.max_programs,
+        "--max-dispatch-ms": request.max_dispatch_ms,
+        "--priority": request.priority,
+        "--performance": request.performance,
     }
     if names := [name for name, value in given.items() if value]:
         raise UsageError(f"{names[0]} needs the device itself, and no {request.device} is attached; leave it out")

@@ -129,7 +129,8 @@ def _entries(
         )
     entries, spare = [], []
     for group in by_match.values():
-        for decision, bucket in zip(group, buckets([d.workload for d in group], measured, unserved), strict=True):
+        served = buckets([d.workload for d in group], measured, unserved)
+        for decision, bucket in zip(group, served, strict=True):
             name = entry_id(decision.workload)
             others = [f for f in decision.winner.ranking if f is not decision.winner.finalist][:ALTERNATES]
             more = [_entry(decision, f, f"{name}-alt{i}", None, sheet, device) for i, f in enumerate(others, 1)]

@@ -2,7 +2,8 @@
 
 It knows a device by its sheet and its peaks alone. Nothing is fitted to a device: a constant below is either a fact of
 how such processors are built, or a middle of what is known of them, and says which. How well the result orders
-configurations is not a matter of belief: `python -m tuner judge` compares it with recorded trials.
+configurations is not a matter of belief: `python -m tuner judge` compares it with recorded trials. Which terms it has
+was settled while looking at trials of an H200 and an H100, so that what it says of those two is no independent test.
 """
 
 from __future__ import annotations

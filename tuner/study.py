@@ -24,11 +24,11 @@ from kernels.space import Space
 from kernels.spec import Config, Measurement
 from tuner import layouts
 from tuner.donors import Donor
-from tuner.hints import hints
 from tuner.predict import peaks_of
 from tuner.progress import Progress
 from tuner.search import Outcome, Stop, Trial, first_tries, search
 from tuner.setting import Job, Setting, shares
+from tuner.suggestions import suggestions
 
 FIRST_LOOK = 0.4  # of the time of what shares a layout, spent on all layouts; the rest goes into the one that wins
 _SETTLED = "layouts"  # the journal's note about them
@@ -197,7 +197,7 @@ class Study:
             job.space,
             measure,
             stop=stop,
-            seeds=[*seeds, *layouts.liked_by_others(job, self._jobs), *hints(job.space, self._peaks)],
+            seeds=[*seeds, *layouts.liked_by_others(job, self._jobs), *suggestions(job.space, self._peaks)],
             donors=[_donor(other) for other in self._neighbours(job)],
             sampler=self._request.sampler,
             known=known,

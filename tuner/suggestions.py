@@ -18,19 +18,19 @@ from kernels.space import Space
 from kernels.spec import Config
 from tuner.predict import rank
 
-HINTS = 3  # variants that give one each: the model's best few of one variant are alike
+MOST = 3  # variants that give one each: the model's best few of one variant are alike
 LOOKS = 500  # configurations that are ranked: a tenth of a second on an idle Zen 3, half a one on a busy one
 
 
-def hints(space: Space, peaks: Peaks) -> list[dict[str, Any]]:
-    """The best of each variant by the model, the best HINTS of those, fastest first; [] for an empty space.
+def suggestions(space: Space, peaks: Peaks) -> list[dict[str, Any]]:
+    """The best of each variant by the model, the best MOST of those, fastest first; [] for an empty space.
 
     Of a space with more than LOOKS configurations a random part is ranked, the same one every time.
     """
     best: dict[str, dict[str, Any]] = {}
     for _, config in rank(space.family, space.workload, _looked_at(space), space.sheet, peaks):
         best.setdefault(config["variant"], dict(config))
-    return list(best.values())[:HINTS]
+    return list(best.values())[:MOST]
 
 
 def _looked_at(space: Space) -> list[Config]:
