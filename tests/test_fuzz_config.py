@@ -37,7 +37,7 @@ def originals():
     ]
     for path in sorted((ROOT / "results").glob("*.json")):
         document = json.loads(path.read_text("utf-8"))
-        document["kernels"] = {"rmsnorm": document["kernels"]["rmsnorm"]}
+        document["kernels"] = {"kv_concat": document["kernels"]["kv_concat"]}
         document["ops"] = {}
         found.append(document)
     return found
