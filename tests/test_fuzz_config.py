@@ -46,8 +46,10 @@ def originals():
 def python_verdict(path):
     try:
         return "edited" if load(path).edited else "ok"
-    except ConfigError:
-        return "refused"
+    except ConfigError as error:
+        reason = str(error)
+    assert reason.isprintable(), reason
+    return "refused"
 
 
 def tiled(document):
