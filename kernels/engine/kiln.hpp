@@ -37,7 +37,14 @@ using Json = nlohmann::ordered_json;  // members in the order of the document, i
 using Int = std::int64_t;
 
 struct Error : std::runtime_error {
-  using std::runtime_error::runtime_error;
+  explicit Error(const std::string& what) : std::runtime_error(printable(what)) {}
+
+ private:
+  static std::string printable(std::string text) {  // names in a document may hold anything, a zero or a new line too
+    for (char& c : text)
+      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = '?';
+    return text;
+  }
 };
 
 // ---------------------------------------------------------------- the nouns, as in kernels/tuned/nouns.py

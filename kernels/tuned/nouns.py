@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,6 +20,10 @@ Evidence = Literal["measured", "predicted", "built-in"]  # built-in never enters
 
 class ConfigError(ValueError):
     """A document that must not be used. The text is one sentence: where, what, what next."""
+
+    def __init__(self, text: str) -> None:
+        # Names in a document may hold anything, a new line too.
+        super().__init__(re.sub(r"[\x00-\x1f\x7f]", "?", text))
 
 
 @dataclass(frozen=True)
