@@ -41,12 +41,12 @@ from harness.supervisor import Supervisor
 MOST = 2
 # Platforms on which it was measured to pay, and whether the driver compiles at the first launch. The same 24 trials of
 # a 2048 by 2048 GEMV (int4), with what a real search had foreseen, took without and with builders, in turn: on PoCL 94
-# and 70 s, then 152 and 91; on Intel 44 and 37, then 65 and 46 (Zen 5, two cores that others kept busy, so that only
+# and 70 s, then 152 and 91; on Intel 44 and 37, then 65 and 46 (Zen 3, two cores that others kept busy, so that only
 # neighbours compare). Of the 24, 15 to 18 had been begun by a builder. 16 trials of a GEMM on PoCL: 142 and 134 s.
 _PLATFORMS = {"Portable Computing Language": True, "Intel(R) OpenCL": False}
 # Of a build or a launch in a builder, standing still included: a hung one is not looked at again before.
 _DEADLINE_S = 120.0
-# Of the runner that measures, for a builder that is at the same candidate. Builds take up to six seconds (PoCL, Zen 5,
+# Of the runner that measures, for a builder that is at the same candidate. Builds take up to six seconds (PoCL, Zen 3,
 # two busy cores); a builder at a candidate that hangs is not to cost much more than the candidate will.
 _PATIENCE_S = 15.0
 _STARTS = 3  # a builder whose runner does not start gives up; but one may be killed while it starts

@@ -5,7 +5,7 @@ to 3.2 s where the build took 0.2 to 0.7, GEMVs on Zen 5). But it has such a fol
 was launched; it is told to keep that one here, and of ours a name remains that says what was built.
 
 Intel's CPU runtime takes 10 to 40 ms for a binary where it builds for 0.5 to 4.4 s, and runs both alike: of 14 GEMVs of
-gemma-2b, timed in turn in 12 rounds, the medians' ratios were 0.96 to 1.07, half of them below 1.01 (Zen 5, a busy
+gemma-2b, timed in turn in 12 rounds, the medians' ratios were 0.96 to 1.07, half of them below 1.01 (Zen 3, a busy
 machine). PoCL loads what it would have compiled, the same bytes.
 """
 
