@@ -76,7 +76,7 @@ def opened(device: DeviceChoice, wanted: bool = True) -> Iterator[tuple[tuple[st
     """
     launches = _PLATFORMS.get(device.description.get("platform_name", ""))
     cores = len(os.sched_getaffinity(0)) if sys.platform.startswith("linux") else 1  # elsewhere, see _Builder
-    if not wanted or not device.keeps_binaries or launches is None or cores == 1:
+    if not wanted or not device.python_runner or launches is None or cores == 1:
         yield device.command, None
         return
     with Scratch() as scratch:

@@ -56,7 +56,7 @@ class DeviceChoice:
     command: tuple[str, ...]  # starts its runner
     description: Mapping[str, Any]
     sheet: DeviceSheet
-    keeps_binaries: bool = False  # the command takes --binaries
+    python_runner: bool = False  # the command is harness.runner's and takes its options
 
 
 def runner_command(driver: str, selector: str, *more: str) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ def resolve(name: str) -> DeviceChoice:
         runner_command(chosen.driver, chosen.selector),
         chosen.description,
         sheet_from(chosen.description),
-        keeps_binaries=True,
+        python_runner=True,
     )
 
 

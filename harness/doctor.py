@@ -5,7 +5,6 @@ Every device is asked by a runner of its own: a driver that crashes or hangs is 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from harness.runtimes import Driver
 from harness.supervisor import Supervisor
 from harness.tables import bytes_text, table, time_text
 from kernels.claims import Contradiction, contradictions
+from kernels.identity import versions
 
 # What Kiln has variants for, and the extensions that any of brings it.
 FEATURES: Mapping[str, tuple[str, ...]] = {
@@ -125,11 +125,8 @@ def _try(
 
 def compiler(description: Mapping[str, Any]) -> str | None:
     """The compiler's own version where the driver tells it: on Adreno and PoCL bugs follow it, not the GPU."""
-    text = " ".join(description[name] for name in ("driver_version", "version", "platform_version"))
-    for pattern in (r"Compiler\s+([A-Z]+\d*(?:\.\d+)+)", r"(LLVM \d+(?:\.\d+)*)", r"\b([rg]\d+p\d+)\b"):
-        if found := re.search(pattern, text):
-            return found[1]
-    return None
+    driver, told = versions(description)
+    return None if told == driver else told
 
 
 # ---------------------------------------------------------------- for people

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.devices import DeviceChoice, runner_command
+from harness.devices import DeviceChoice
 from harness.errors import UsageError
 
 LEVELS = ("low", "normal", "high")  # as harness.runner.hints has them, which loads OpenCL
@@ -20,8 +20,7 @@ def hinted(choice: DeviceChoice, *, priority: str | None, performance: str | Non
     asked = {name: level for name, level in (("priority", priority), ("performance", performance)) if level}
     if not asked:
         return choice
-    start = runner_command("", "")[:4]
-    if choice.command[:4] != start:
+    if not choice.python_runner:
         names = " and ".join(f"--{name}" for name in asked)
         raise UsageError(f"{names}: a native runner takes its hints on its own command line, inside exec:'…'")
     words = [word for name, level in asked.items() for word in (f"--{name}", level)]

@@ -216,7 +216,7 @@ class DeviceSheet:
     extensions: frozenset[str]
     opencl_c: tuple[int, int]
     vector_floats: int = 0  # floats that a CPU's widest vector register holds; 0 = unknown, or no CPU
-    denied: tuple[Denied, ...] = ()  # what its compiler gets wrong, by a sheet's traps (kernels.traps)
+    denied: tuple[Denied, ...] = ()  # what its compiler gets wrong, by a sheet's traps (kernels.claims)
 
     def has(self, extension: str) -> bool:
         """Whether the device reports this extension."""

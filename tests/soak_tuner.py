@@ -41,7 +41,7 @@ def plan(*_: Any, **__: Any) -> Plan:
 
 def keeping(name: str) -> DeviceChoice:
     """The device as one that has builders."""
-    return replace(resolve(name), keeps_binaries=True)
+    return replace(resolve(name), python_runner=True)
 
 
 if __name__ == "__main__":

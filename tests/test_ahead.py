@@ -27,7 +27,7 @@ PAPER = DeviceChoice(
     (sys.executable, str(Path(fake_runner.__file__))),
     {**fake_runner.DEVICE, "platform_name": "Portable Computing Language"},
     sheet_from(fake_runner.DEVICE),
-    keeps_binaries=True,
+    python_runner=True,
 )
 LONG_S = 120.0  # for what takes a moment on a machine with nothing else to do
 
@@ -192,7 +192,7 @@ def test_nobody_builds_ahead_where_it_was_not_seen_to_pay(monkeypatch: pytest.Mo
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
     assert has_builders(PAPER)
     assert not has_builders(PAPER, wanted=False)
-    assert not has_builders(replace(PAPER, keeps_binaries=False))  # a native runner
+    assert not has_builders(replace(PAPER, python_runner=False))  # a native runner
     assert not has_builders(replace(PAPER, description=fake_runner.DEVICE))
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0})
     assert not has_builders(PAPER)
@@ -205,7 +205,7 @@ def test_the_runner_that_measures_finds_what_a_builder_made(
     device: DeviceChoice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
-    with opened(replace(device, keeps_binaries=True)) as (command, ahead), Supervisor(command) as supervisor:
+    with opened(replace(device, python_runner=True)) as (command, ahead), Supervisor(command) as supervisor:
         assert ahead is not None
         ahead.want([candidate(WG=16), candidate(BUG=toy.NO_BUILD), candidate(WG=64)])
         until(lambda: ahead.counts.built == 2)

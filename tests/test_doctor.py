@@ -58,7 +58,7 @@ PHONE = Checkup(
         ({}, "E031.45.02.16"),
         (
             {"driver_version": "3.0", "platform_version": "OpenCL 3.0 PoCL 3.0  Linux, LLVM 14.0.6, SLEEF"},
-            "LLVM 14.0.6",
+            "LLVM-14.0.6",
         ),
         ({"driver_version": "3.0", "version": "OpenCL 3.0 v1.r38p1-01eac0"}, "r38p1"),
         ({"driver_version": "3.0", "version": "OpenCL 3.0 v1.g13p0-01eac0"}, "g13p0"),

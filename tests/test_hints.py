@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from test_doctor import DESCRIPTION
@@ -14,7 +15,8 @@ from harness.journal import identity, same_device
 from harness.measure import Lane, Meter
 from harness.supervisor import Supervisor
 
-PHONE = DeviceChoice("adreno750", (sys.executable, "-P", "-m", "harness.runner"), DESCRIPTION, sheet_from(DESCRIPTION))
+RUNNER = (sys.executable, "-P", "-m", "harness.runner")
+PHONE = DeviceChoice("adreno750", RUNNER, DESCRIPTION, sheet_from(DESCRIPTION), python_runner=True)
 # In a process of its own, since it loads a driver: what comes of hints whose extensions are pretended.
 TRY = """
 import sys
@@ -63,7 +65,8 @@ def test_a_driver_is_asked_and_what_it_refuses_is_left_out(device: DeviceChoice)
 
 
 def test_a_runner_with_hints_tells_what_came_of_them(device: DeviceChoice) -> None:
-    with Supervisor(hinted(device, priority="low", performance=None).command) as supervisor:
+    ours = replace(device, python_runner=True)
+    with Supervisor(hinted(ours, priority="low", performance=None).command) as supervisor:
         told = supervisor.hello().hints
         assert set(told) == {"priority"}
         listed = {"cl_khr_priority_hints", "cl_qcom_priority_hint"} & set(device.description["extensions"])

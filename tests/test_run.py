@@ -127,7 +127,7 @@ def test_a_run_builds_ahead_where_the_device_allows_it(
     request_on: Request, device: DeviceChoice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
-    monkeypatch.setattr(tuner.run, "resolve", lambda name: replace(device, keeps_binaries=True))
+    monkeypatch.setattr(tuner.run, "resolve", lambda name: replace(device, python_runner=True))
     tune(request_on, lambda text: None)
     assert request_on.out is not None
     records = read(journal_path(request_on.out)).records
