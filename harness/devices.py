@@ -36,6 +36,11 @@ class LiveDevice:
     selector: str
     description: Mapping[str, Any]  # as harness.runner.describe documents it
 
+    def choice(self) -> DeviceChoice:
+        """This device to work on, through the Python runner."""
+        d = self.description
+        return DeviceChoice(slug(d), runner_command(self.driver, self.selector), d, sheet_from(d), python_runner=True)
+
     def __str__(self) -> str:
         return f'"{self.description["name"]}" ({self.description["platform_name"]})'
 
@@ -130,13 +135,7 @@ def resolve(name: str) -> DeviceChoice:
         chosen = _by_substring(name.removeprefix("ocl:"), attached.devices)
     else:
         chosen = _default(name, attached.devices)
-    return DeviceChoice(
-        slug(chosen.description),
-        runner_command(chosen.driver, chosen.selector),
-        chosen.description,
-        sheet_from(chosen.description),
-        python_runner=True,
-    )
+    return chosen.choice()
 
 
 def _default(name: str, devices: Sequence[LiveDevice]) -> LiveDevice:

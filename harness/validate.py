@@ -143,15 +143,18 @@ def validate(
     return Report(choice.slug, str(choice.description["name"]), features(choice.sheet), tuple(rows))
 
 
-def prove(meter: Meter, candidate: Candidate, sheet: DeviceSheet) -> Outcome:
-    """Build a candidate and check it on its own shape and the awkward ones that are legal on `sheet`."""
+def prove(meter: Meter, candidate: Candidate, sheet: DeviceSheet, *, texels: bool = False) -> Outcome:
+    """Build a candidate and check it on its own shape and the awkward ones that are legal on `sheet`.
+
+    With `texels`, buffers stand in for images (`harness.emulation`).
+    """
     meter.bench.supervisor.recycle_if_due()
     meter.bench.store.turn()
     try:
         built = meter.build(candidate, _DEADLINE_S)
         if isinstance(built, Measurement):
             return built
-        return check(replace(meter.bench, sheet=sheet), candidate, _DEADLINE_S)
+        return check(replace(meter.bench, sheet=sheet, texels=texels), candidate, _DEADLINE_S)
     except (Refused, RunnerLost) as failure:
         return meter.failed(failure)
     finally:

@@ -30,7 +30,7 @@ from tuner.choose import Searched, choose_layouts, group_key
 from tuner.predict import MODEL_VERSION, Predicted, predict, rank
 from tuner.proving import Proof, Prover, hosts
 from tuner.request import Request
-from tuner.setting import Job
+from tuner.setting import Job, open_jobs
 
 KEPT = 6  # configurations of each layout and variant that may be chosen: the model's best are much alike
 ALTERNATES = 2  # proven ones beside the winner, for devices that reject it, while there is time
@@ -130,7 +130,8 @@ def foresee(
     request: Request, claim: Claim, planned: Sequence[Planned], prover: Prover, say: Callable[[str], None]
 ) -> list[Foreseen]:
     """Rank, choose layouts, prove. Raises KilnError where nothing can be proven."""
-    jobs = _jobs(claim, planned, say)
+    jobs = open_jobs(planned, claim.sheet, claim.title, say, lambda workload: 0.0)
+    layouts.agree(jobs)
     ranked: dict[Workload, list[Ranked]] = {}
     for job in jobs:
         able = partial(_able, prover, job)
@@ -150,22 +151,6 @@ def foresee(
     if not found:
         raise KilnError(f"nothing here could execute any candidate for {claim.title}; see the notes above")
     return found
-
-
-def _jobs(claim: Claim, planned: Sequence[Planned], say: Callable[[str], None]) -> list[Job]:
-    jobs = []
-    for item in planned:
-        family = kernels.families()[item.workload.family]
-        space = Space(family, item.workload, claim.sheet)
-        default = family.default(item.workload, claim.sheet)
-        if why := space.reject(default):
-            say(f"note: {item.workload.label or item.workload.key} is left out: not so that {why}")
-            continue
-        jobs.append(Job(item, space, default, limit_ns=0.0))
-    if not jobs:
-        raise KilnError(f"{claim.title} can run none of the planned workloads; see the notes above")
-    layouts.agree(jobs)
-    return jobs
 
 
 def _able(prover: Prover, job: Job, config: Config) -> bool:

@@ -13,13 +13,12 @@ from functools import cached_property
 from types import TracebackType
 from typing import Self
 
-from harness.answers import Refused, RunnerLost
 from harness.candidate import Candidate
-from harness.check import check
-from harness.devices import Attached, DeviceChoice, runner_command, sheet_from, slug
+from harness.devices import Attached, DeviceChoice
 from harness.emulation import Form, forms
 from harness.measure import Meter
 from harness.supervisor import Supervisor
+from harness.validate import prove
 from kernels.identity import identify
 from kernels.space import Space
 from kernels.spec import DeviceSheet, Errors, Measurement, Verdict, Workload
@@ -53,13 +52,7 @@ class Refusal:
 
 def hosts(attached: Attached) -> list[DeviceChoice]:
     """CPUs to prove on: first those that have by themselves what phones have."""
-    cpus = [device for device in attached.devices if device.description["type"] == "cpu"]
-    found = [
-        DeviceChoice(
-            slug(d.description), runner_command(d.driver, d.selector), d.description, sheet_from(d.description)
-        )
-        for d in cpus
-    ]
+    found = [device.choice() for device in attached.devices if device.description["type"] == "cpu"]
 
     def lacks(choice: DeviceChoice) -> int:
         sheet = choice.sheet
@@ -131,18 +124,7 @@ class Host:
         shown = form.of(candidate.variant, self.held)
         family = replace(candidate.family, variants=(shown,))
         small = affordable(Candidate(family, candidate.workload, candidate.config), sheet)
-        meter = self.meter
-        meter.bench.supervisor.recycle_if_due()
-        meter.bench.store.turn()
-        found: Errors | Measurement
-        try:
-            built = meter.build(small)
-            bench = replace(meter.bench, sheet=sheet, texels=form.texels)
-            found = built if isinstance(built, Measurement) else check(bench, small)
-        except (Refused, RunnerLost) as failure:
-            found = meter.failed(failure)
-        finally:
-            meter.release(small)
+        found = prove(self.meter, small, sheet, texels=form.texels)
         if isinstance(found, Measurement):
             return Refusal(found.verdict, found.log)
         return Proof(found, self.proven_on(candidate, form))

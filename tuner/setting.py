@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import kernels
 from harness.candidate import Candidate
 from harness.devices import DeviceChoice
+from harness.errors import KilnError
 from harness.journal import Journal
 from harness.measure import Meter
 from kernels.plan import Planned
 from kernels.space import Space
-from kernels.spec import Config, Workload
+from kernels.spec import Config, DeviceSheet, Workload
 from tuner.request import Request
 from tuner.search import Outcome, Trial
 
@@ -77,6 +79,29 @@ class Job:
         """For people."""
         rows = f"M={self.workload.dims['M']} " if "M" in self.workload.dims else ""
         return f"{self.workload.family} {rows}{self.workload.label} {self.workload.weights or ''}".strip()
+
+
+def open_jobs(
+    planned: Sequence[Planned],
+    sheet: DeviceSheet,
+    title: str,
+    say: Callable[[str], None],
+    limit_ns: Callable[[Workload], float],
+    most_ns: float = math.inf,
+) -> list[Job]:
+    """The workloads that a device can run, with their spaces; says which it cannot. Raises KilnError for none."""
+    jobs = []
+    for item in planned:
+        family, workload = kernels.families()[item.workload.family], item.workload
+        space = Space(family, workload, sheet)
+        default = family.default(workload, sheet)
+        if why := space.reject(default):
+            say(f"note: {workload.label or workload.key} is left out: not so that {why}")
+            continue
+        jobs.append(Job(item, space, default, limit_ns(workload), most_ns=most_ns))
+    if not jobs:
+        raise KilnError(f"{title} can run none of the planned workloads; see the notes above")
+    return jobs
 
 
 def shares(jobs: Sequence[Job]) -> list[float]:

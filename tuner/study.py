@@ -14,20 +14,18 @@ from operator import attrgetter
 
 import kernels
 from harness.candidate import Candidate
-from harness.errors import KilnError
 from harness.journal import PROTOCOL, same_device, trial_key
 from harness.probe import ProbeResult, limit, probe
 from harness.racing import Rival
 from harness.supervisor import Supervisor
 from kernels.plan import Planned
-from kernels.space import Space
-from kernels.spec import Config, Measurement
+from kernels.spec import Config, Measurement, Workload
 from tuner import layouts
 from tuner.donors import Donor
 from tuner.predict import peaks_of
 from tuner.progress import Progress
 from tuner.search import Outcome, Stop, Trial, first_tries, search
-from tuner.setting import Job, Setting, shares
+from tuner.setting import Job, Setting, open_jobs, shares
 from tuner.suggestions import suggestions
 
 FIRST_LOOK = 0.4  # of the time of what shares a layout, spent on all layouts; the rest goes into the one that wins
@@ -67,19 +65,16 @@ class Study:
             protocol=f"kiln-{PROTOCOL}",
             started=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        families, sheet = kernels.families(), self._device.sheet
-        for item in planned:
-            family = families[item.workload.family]
-            space = Space(family, item.workload, sheet)
-            default = family.default(item.workload, sheet)
-            if why := space.reject(default):
-                self._say(f"note: {item.workload.label or item.workload.key} is left out: not so that {why}")
-                continue
-            least = limit(family.cost(item.workload), found.rates, item.workload.dtypes.compute, sheet.cache_bytes)
-            self._jobs.append(Job(item, space, default, least.ns, most_ns=self._request.most_dispatch_ns))
+        sheet = self._device.sheet
+
+        def limit_ns(workload: Workload) -> float:
+            cost = kernels.families()[workload.family].cost(workload)
+            return limit(cost, found.rates, workload.dtypes.compute, sheet.cache_bytes).ns
+
+        self._jobs = open_jobs(
+            planned, sheet, self._device.slug, self._say, limit_ns, most_ns=self._request.most_dispatch_ns
+        )
         layouts.agree(self._jobs)
-        if not self._jobs:
-            raise KilnError(f"{self._device.slug} can run none of the planned workloads; see the notes above")
         if found_before := sum(1 for _ in self._journal.of_kind("trial")):
             self._resumed = sum(len(self._known(job)) for job in self._jobs)
             others = found_before - self._resumed
