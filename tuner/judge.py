@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 
 import kernels
 from harness.devices import sheet_from
@@ -54,16 +55,9 @@ class Score:
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
     """Rank correlation, equal values sharing their mean rank; NaN where one side is all equal."""
-    ranks = [_ranks(np.asarray(values, dtype=float)) for values in (a, b)]
-    if any(np.ptp(one) == 0 for one in ranks):
+    if any(np.ptp(values) == 0 for values in (a, b)):
         return math.nan
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return ((2 * last - counts + 1) / 2)[inverse]
+    return float(spearmanr(a, b).statistic)
 
 
 def judge(records: Sequence[Record]) -> list[Score]:
