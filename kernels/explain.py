@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from kernels.select import WORDS, Selection, select
+from kernels.select import Selection, select, words
 from kernels.spec import Dims, Family, ImageView, Launch, Workload, evaluate
 from kernels.tuned import DeviceFacts, Entry, TunedConfig
 
@@ -25,7 +25,7 @@ def explain(
         f"on {device.vendor} {device.model}, driver {device.driver or 'unknown'}, "
         f"compiler {device.compiler or 'unknown'}",
         *(f"  {number}. {note}" for number, note in enumerate(chosen.notes, 1)),
-        f"level {chosen.level}: {WORDS[chosen.level]}",
+        f"level {chosen.level}: {words(chosen.level, chosen.entry.evidence)}",
         *_entry_lines(chosen, workload.dims),
         *_program_lines(configs, family, chosen.entry),
     ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from kernels.entry import built_in_entry
 from kernels.fit import broken_rule, reason_against
 from kernels.spec import Abi, DeviceSheet, Dims, Family, Workload
-from kernels.tuned import Bucket, DeviceFacts, Entry, Interval, KernelSection, Match, TunedConfig
+from kernels.tuned import Bucket, DeviceFacts, Entry, Evidence, Interval, KernelSection, Match, TunedConfig
 from kernels.tuned.check import interval_distance
 
 MAX_DISTANCE = 3.0  # a bucket further off than a factor of eight in sizes, summed over dims, says little
@@ -47,6 +47,16 @@ WORDS = {
     Level.VENDOR: "the default of another device of this vendor",
     Level.BUILT_IN: "not tuned: the built-in safe default",
 }
+_PREDICTED = {
+    Level.EXACT: "predicted for this device, and measured on none",
+    Level.STALE: "predicted for this device, but with another driver or edited since",
+    Level.FAMILY: "predicted for a similar device of the same family",
+}
+
+
+def words(level: Level, evidence: Evidence) -> str:
+    """A level for people; what is predicted was not tuned on anything."""
+    return (_PREDICTED if evidence == "predicted" else WORDS).get(level, WORDS[level])
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class Selection:
     @property
     def sentence(self) -> str:
         """The level in words, for a log."""
-        return f"{self.entry.id}: {WORDS[self.level]} ({self.how})"
+        return f"{self.entry.id}: {words(self.level, self.entry.evidence)} ({self.how})"
 
 
 def select(
@@ -135,7 +145,7 @@ def _ranked(configs: Sequence[TunedConfig], device: DeviceFacts, notes: list[str
         if level is None:
             notes.append(f"document of {config.device.model}: for another vendor ({config.device.vendor})")
         else:
-            notes.append(f"document of {config.device.model}: {WORDS[level]}")
+            notes.append(f"document of {config.device.model}: {words(level, config.evidence)}")
             ranked.append((list(Level).index(level), config.edited, unlike, index, level, config))
     return [(item[4], item[5]) for item in sorted(ranked, key=lambda item: item[:4])]
 

@@ -278,7 +278,10 @@ def test_explain_shows_steps_and_worked_out_launches():
     assert "  scratch part: 396 bytes" in built_in
     assert "  launch sum: global 64, local chosen by the driver, arguments part, y, M=3, N=33" in built_in
     guess = config(entry("guess", box((1, 16), (1, None)), predicted=True))
-    assert any("nobody measured it" in line for line in explain([guess], workload(), DEVICE, FAMILY, predicted=True))
+    told = explain([guess], workload(), DEVICE, FAMILY, predicted=True)
+    assert any("nobody measured it" in line for line in told)
+    assert "level exact: predicted for this device, and measured on none" in told
+    assert not any("tuned on this device" in line for line in told)
 
 
 def test_what_an_entry_says_of_its_candidate():
