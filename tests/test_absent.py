@@ -12,6 +12,7 @@ import tuner.foreseen
 from harness.candidate import Candidate
 from harness.devices import Attached, DeviceChoice
 from harness.errors import DeviceMissing, KilnError, UsageError
+from harness.journal import Journal
 from harness.runtimes import Runtimes
 from kernels import tuned
 from kernels.jobs import dtype_policy
@@ -23,6 +24,7 @@ from kernels.tuned import ProvenOn
 from tuner import absent, foreseen
 from tuner.absent import Claim, shortlist
 from tuner.predict import MODEL_VERSION
+from tuner.proofs import Proofs
 from tuner.proving import Proof, Refusal
 from tuner.request import Request
 
@@ -60,6 +62,11 @@ class FakeProver:
 
     def __exit__(self, *error: object) -> None:
         pass
+
+
+def one_candidate() -> Candidate:
+    family, workload = kernels.families()["rmsnorm"], NORMS[0].workload
+    return Candidate(family, workload, family.default(workload, CLAIM.sheet))
 
 
 def request(out: Path | None = None, **more: object) -> Request:
@@ -194,3 +201,46 @@ def test_the_first_line_says_what_is_not_there(
     assert json.loads((tmp_path / "a.json").read_text())["evidence"] == "predicted"
     assert "nobody has measured them" in foreseen.summary(found)
     assert foreseen.rows(found)[0]["proven_on"]
+
+
+def test_a_proof_is_made_once(device: DeviceChoice, tmp_path: Path) -> None:
+    path, asked = tmp_path / "a.journal.jsonl", []
+    whole: list[list[absent.Foreseen]] = []
+    for round_ in range(2):
+        prover = FakeProver(lambda candidate: candidate.workload.dims["M"] != 7)
+        with Journal(path) as journal:
+            proofs = Proofs(prover, journal, CLAIM.sheet, [device])
+            whole.append(absent.foresee(request(), CLAIM, NORMS, proofs, lambda text: None))
+        asked.append(len(prover.asked))
+        if round_ == 0:
+            path.write_bytes(path.read_bytes()[:-5])  # a power loss tears the last line
+    assert asked[0] > 1
+    assert asked[1] == 1
+    assert [one.chosen for one in whole[0]] == [one.chosen for one in whole[1]]
+
+
+def test_a_proof_holds_for_what_it_was_made_with(device: DeviceChoice, tmp_path: Path) -> None:
+    smaller = replace(CLAIM.sheet, local_bytes=CLAIM.sheet.local_bytes // 2)
+    lost, candidate = FakeProver(lambda candidate: False), one_candidate()
+    with Journal(tmp_path / "a.jsonl") as journal:
+        first = Proofs(lost, journal, CLAIM.sheet, [device])
+        assert first.prove(candidate) == first.prove(candidate)
+        assert len(lost.asked) == 1
+        for sheet, hosts in ((smaller, [device]), (CLAIM.sheet, []), (CLAIM.sheet, [device])):
+            Proofs(lost, journal, sheet, hosts).prove(candidate)
+        assert len(lost.asked) == 3
+
+
+@pytest.mark.parametrize(("verdict", "again"), [(Verdict.CRASHED, 1), (Verdict.WRONG_RESULT, 0)])
+def test_crashes_are_tried_again_when_asked_for(
+    verdict: Verdict, again: int, device: DeviceChoice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prover = FakeProver()
+    monkeypatch.setattr(prover, "prove", lambda candidate: Refusal(verdict, "why"))
+    with Journal(tmp_path / "a.jsonl") as journal:
+        Proofs(prover, journal, CLAIM.sheet, [device]).prove(one_candidate())
+        fresh = FakeProver()
+        Proofs(fresh, journal, CLAIM.sheet, [device], retry_crashed=True).prove(one_candidate())
+        assert len(fresh.asked) == again
+        Proofs(fresh, journal, CLAIM.sheet, [device]).prove(one_candidate())
+        assert len(fresh.asked) == again

@@ -15,7 +15,7 @@ from typing import Any
 
 import kernels
 from harness.candidate import Candidate
-from harness.devices import list_devices, resolve
+from harness.devices import DeviceChoice, list_devices, resolve
 from harness.errors import DeviceMissing, KilnError, UsageError
 from kernels.claims import device_sheet, peaks
 from kernels.identity import claimed
@@ -28,7 +28,8 @@ from kernels.tuned import DeviceFacts
 from tuner import layouts
 from tuner.choose import Searched, choose_layouts, group_key
 from tuner.predict import MODEL_VERSION, Predicted, predict, rank
-from tuner.proving import Proof, Prover, hosts
+from tuner.proofs import Proves
+from tuner.proving import Proof, hosts
 from tuner.request import Request
 from tuner.setting import Job, open_jobs
 
@@ -127,7 +128,7 @@ def check(request: Request) -> None:
 
 
 def foresee(
-    request: Request, claim: Claim, planned: Sequence[Planned], prover: Prover, say: Callable[[str], None]
+    request: Request, claim: Claim, planned: Sequence[Planned], prover: Proves, say: Callable[[str], None]
 ) -> list[Foreseen]:
     """Rank, choose layouts, prove. Raises KilnError where nothing can be proven."""
     jobs = open_jobs(planned, claim.sheet, claim.title, say, lambda workload: 0.0)
@@ -153,7 +154,7 @@ def foresee(
     return found
 
 
-def _able(prover: Prover, job: Job, config: Config) -> bool:
+def _able(prover: Proves, job: Job, config: Config) -> bool:
     return prover.able(job.candidate(config))
 
 
@@ -174,7 +175,7 @@ def shortlist(
 
 
 def _prove(
-    job: Job, ranked: Sequence[Ranked], layout: Layout, prover: Prover, end: float, say: Callable[[str], None]
+    job: Job, ranked: Sequence[Ranked], layout: Layout, prover: Proves, end: float, say: Callable[[str], None]
 ) -> Foreseen:
     """Down the ranking until one is proven, and its alternates while there is time."""
     family, workload = job.space.family, job.workload
@@ -213,10 +214,9 @@ def default_out(claim: Claim) -> Path:
     return Path("results") / "local" / f"{claim.name}.json"
 
 
-def prover_for(claim: Claim) -> tuple[Prover, list[str]]:
-    """What proves, and its devices by name."""
-    found = hosts(list_devices())
-    return Prover(found, claim.sheet), [choice.slug for choice in found]
+def provers() -> list[DeviceChoice]:
+    """The devices here that can prove, the ablest first."""
+    return hosts(list_devices())
 
 
 def protocol(claim: Claim, choices: Sequence[str]) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import kernels
 from harness.errors import KilnError
+from harness.journal import Journal
 from harness.tables import table, time_text
 from kernels import tuned
 from kernels.claims import deny_rules
@@ -18,20 +19,25 @@ from tuner.absent import Claim, Foreseen, Ranked
 from tuner.crossover import at
 from tuner.export import buckets, entry_id, verification
 from tuner.predict import predict
-from tuner.proving import Proof
+from tuner.proofs import Proofs
+from tuner.proving import Proof, Prover
 from tuner.request import Request
-from tuner.run import kiln_version, planned_of
+from tuner.run import journal_path, kiln_version, planned_of
 
 
 def tune(request: Request, why: str, say: Callable[[str], None]) -> list[Foreseen]:
     """Carry out a request without its device, and write its document. Raises KilnError and its kin."""
     absent.check(request)
     claim = Claim.of(request.device)
-    prover, choices = absent.prover_for(claim)
+    hosts = absent.provers()
+    choices = [host.slug for host in hosts]
     say(absent.first_line(claim, why, choices))
     out = request.out or absent.default_out(claim)
-    with prover:
-        found = absent.foresee(request, claim, planned_of(request, say), prover, say)
+    with Journal(journal_path(out)) as journal, Prover(hosts, claim.sheet) as prover:
+        proofs = Proofs(prover, journal, claim.sheet, hosts, retry_crashed=request.retry_crashed)
+        if len(proofs):
+            say(f"resuming {journal.path}: what is proven there is not proven again")
+        found = absent.foresee(request, claim, planned_of(request, say), proofs, say)
     try:
         tuned.write(out, document(request, claim, found, choices))
     except OSError as error:

@@ -1,7 +1,8 @@
 """`python -m tuner record`: measure every configuration of a small space once, so that a search can be judged on it.
 
 The file is what `python -m tuner replay` reads (`tuner.recorded`). Configurations come in random order, each beside the
-space's default, so that neither a warm device nor a slow spell favours a corner; times are at the default's pace.
+space's default, so that neither a warm device nor a slow spell favours a corner; times are at the default's pace. The
+journal beside the file has the device's probe, so that `python -m tuner judge` can tell what the cost model is worth.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from harness.supervisor import Supervisor
 from harness.tables import say
 from kernels.space import Space
 from kernels.spec import Config, Measurement, Verdict, Workload
+from tuner.opening import opened
 from tuner.run import journal_path, kiln_version
 from tuner.wanted import add_workload, value, workload_of
 
@@ -121,6 +123,7 @@ def record(space: Slice, device: DeviceChoice, out: Path, rng: np.random.Generat
     found: list[Measurement] = []
     rival: Rival | None = None
     with Journal(journal_path(out)) as journal, Supervisor(device.command) as supervisor:
+        opened(journal, supervisor, device, {"record": workload.key, "variant": space.variant, **space.fixed}, say)
         meter = Meter(supervisor, device.sheet)
         for done, config in enumerate(order):
             candidate = Candidate(family, workload, config)

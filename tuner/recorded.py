@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Recorded:
     params: dict[str, list[Any]]
     index: npt.NDArray[np.intp]  # configurations × parameters
     time_ms: npt.NDArray[np.float64]
+    meta: Mapping[str, Any] = field(default_factory=dict)  # whatever else the file says of itself
 
     @cached_property
     def table(self) -> Table:
@@ -158,4 +159,4 @@ def _checked(path: Path, meta: Any, index: npt.NDArray[Any], time_ms: npt.NDArra
     plain = [f"{name}_" if name == "variant" else name.replace(".", "_") for name in params]
     if len(set(plain)) != len(plain):
         raise wrong("parameters are told apart by points alone")
-    return Recorded(path.stem, dict(zip(plain, params.values(), strict=True)), index.astype(np.intp), times)
+    return Recorded(path.stem, dict(zip(plain, params.values(), strict=True)), index.astype(np.intp), times, meta)

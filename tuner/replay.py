@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from harness.devices import resolve
 from harness.errors import UsageError
 from harness.tables import json_text, say, table
 from tuner.donors import Donor
+from tuner.live import searches, slice_of
 from tuner.recorded import Recorded, load
 from tuner.sampler import SAMPLERS
 from tuner.search import Stop, search
@@ -86,12 +88,15 @@ def main(words: Sequence[str]) -> None:
     add("spaces", nargs="+", type=Path, metavar="SPACE.npz", help="recorded spaces")
     add("--donors", default="", metavar="X.npz,…", help="recorded spaces of the same kernel that the search may know")
     add("--budget", type=int, default=MARKS[-1], metavar="N", help="trials a search (default %(default)s)")
-    add("--repeats", type=int, default=25, metavar="N", help="searches a space (default %(default)s)")
+    add("--repeats", type=int, metavar="N", help="searches a space (default 25; 1 with --live)")
     add("--seed", type=int, default=0, metavar="N", help="of the first search; the next has the next (default 0)")
     add("--sampler", default="kiln", metavar="NAME", help=f"{', '.join(SAMPLERS)} (default %(default)s)")
     add("--anonymous", action="store_true", help="call parameters x0, x1, …")
+    add("--live", metavar="D", help="search on this device itself, and race what is found with the record's best")
     add("--json", action="store_true", help="print JSON")
     args = parser.parse_args(words)
+    if args.repeats is None:
+        args.repeats = 1 if args.live else 25
     if args.sampler not in SAMPLERS:
         raise UsageError(f'unknown sampler "{args.sampler}"; choose from {", ".join(SAMPLERS)}')
     for name in ("budget", "repeats"):
@@ -101,6 +106,9 @@ def main(words: Sequence[str]) -> None:
         raise UsageError(f"--seed is at least 0, not {args.seed}")
 
     spaces = [load(path) for path in args.spaces]
+    if args.live:
+        _live(args, spaces)
+        return
     given = [Path(word) for word in args.donors.split(",") if word]
     known = [load(path) for path in given]
     for path, donor in zip(given, known, strict=True):
@@ -119,6 +127,21 @@ def main(words: Sequence[str]) -> None:
             replay(space, donors=donors, sampler=args.sampler, budget=args.budget, repeats=args.repeats, seed=args.seed)
         )
     say(json_text({"spaces": [result.as_json() for result in results]}) if args.json else _table(results))
+
+
+def _live(args: argparse.Namespace, spaces: Sequence[Recorded]) -> None:
+    if args.donors or args.anonymous or args.sampler != "kiln":
+        raise UsageError("--live goes without --donors, --anonymous and --sampler")
+    device = resolve(args.live)
+    parts = [slice_of(space, path, device) for space, path in zip(spaces, args.spaces, strict=True)]
+    found = []
+    for space, part in zip(spaces, parts, strict=True):
+        for one in searches(space, part, device, range(args.seed, args.seed + args.repeats), args.budget):
+            found.append(one.as_json())
+            if not args.json:
+                say(str(one))
+    if args.json:
+        say(json_text({"searches": found}))
 
 
 def _same(one: Path, other: Path) -> bool:

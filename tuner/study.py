@@ -9,19 +9,19 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from operator import attrgetter
 
 import kernels
 from harness.candidate import Candidate
-from harness.journal import PROTOCOL, same_device, trial_key
-from harness.probe import ProbeResult, limit, probe
+from harness.journal import trial_key
+from harness.probe import ProbeResult, limit
 from harness.racing import Rival
 from harness.supervisor import Supervisor
 from kernels.plan import Planned
 from kernels.spec import Config, Measurement, Workload
 from tuner import layouts
 from tuner.donors import Donor
+from tuner.opening import opened
 from tuner.predict import peaks_of
 from tuner.progress import Progress
 from tuner.search import Outcome, Stop, Trial, first_tries, search
@@ -53,18 +53,8 @@ class Study:
 
     def prepare(self, supervisor: Supervisor, planned: Sequence[Planned]) -> ProbeResult:
         """Probe the device, write the study down, open the spaces; returns the probe."""
-        found = self._probed() or probe(supervisor, self._device.sheet)
+        found = opened(self._journal, supervisor, self._device, self._request.as_json(), self._say)
         self._peaks = peaks_of(found.rates, self._device.sheet)
-        for failure in found.failures:
-            self._say(f"note: probe: {failure}")
-        self._journal.study(
-            request=self._request.as_json(),
-            device=dict(self._device.description),
-            probe=found.to_json(),
-            rates=found.headline(),
-            protocol=f"kiln-{PROTOCOL}",
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
         sheet = self._device.sheet
 
         def limit_ns(workload: Workload) -> float:
@@ -81,19 +71,6 @@ class Study:
             text = f"resuming {self._journal.path}: {self._resumed} finished trials there are not repeated"
             self._say(text + (f"; {others} others are of no use to this run" if others > 0 else ""))
         return found
-
-    def _probed(self) -> ProbeResult | None:
-        """The probe of an earlier run of this study on this device and driver, or None.
-
-        It serves as the search's orientation and says which kernels are the anchors; the finals' limits come from
-        those anchors, timed again beside the candidates.
-        """
-        for record in reversed(list(self._journal.of_kind("study"))):
-            if same_device(record["device"], self._device.description):
-                self._say("the device's limits were probed in an earlier run; the finals measure them again")
-                return ProbeResult.from_json(record["probe"])
-        self._say("probing the device's limits")
-        return None
 
     # ------------------------------------------------------------ search
 
@@ -169,15 +146,16 @@ class Study:
         earlier = list(job.outcome.trials) if job.outcome else self._known(job)
         rival: Rival | None = None
         for trial in earlier:
-            rival = _next_rival(rival, job, trial)
+            rival = next_rival(rival, job.candidate(trial.config), trial)
         known = [trial for trial in earlier if job.space.reject(trial.config) is None]
 
         def measure(config: Config, best_ns: float | None) -> Measurement:
             nonlocal rival
             if rival and best_ns:  # another worker's may be better
                 rival = replace(rival, best_ns=min(rival.best_ns, best_ns))
-            measurement = self._measure(job.candidate(config), rival)
-            rival = _next_rival(rival, job, Trial(config, measurement))
+            candidate = job.candidate(config)
+            measurement = self._measure(candidate, rival)
+            rival = next_rival(rival, candidate, Trial(config, measurement))
             return measurement
 
         def watch(trial: Trial, outcome: Outcome) -> None:
@@ -243,12 +221,12 @@ class Study:
         return [o.outcome for o in sorted(related, key=distance) if o.outcome]
 
 
-def _next_rival(rival: Rival | None, job: Job, trial: Trial) -> Rival | None:
+def next_rival(rival: Rival | None, candidate: Candidate, trial: Trial) -> Rival | None:
     """What the next candidate is compared with, after this trial; the first that succeeds is the reference."""
     if trial.measurement.stats is None:
         return rival
     if rival is None:
-        return Rival(job.candidate(trial.config), trial.cost_ns, trial.cost_ns)
+        return Rival(candidate, trial.cost_ns, trial.cost_ns)
     return replace(rival, best_ns=min(rival.best_ns, trial.cost_ns))
 
 
