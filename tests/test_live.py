@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_judge import probed
 
 import kernels
 from harness.devices import DeviceChoice
@@ -38,20 +39,27 @@ def test_a_search_on_the_device_is_judged_by_the_record(
 ) -> None:
     monkeypatch.setattr(live, "TRIAL_BUDGET_S", 0.01)
     monkeypatch.setattr(live, "ROUNDS", 7)
+    monkeypatch.setattr(live, "probe", lambda *_: probed())
     path = recorded(tmp_path / "norm.npz", device)
     name = f"ocl:{device.description['platform_name']}"
-    assert main(["replay", str(path), "--live", name, "--budget", "5", "--repeats", "2", "--seed", "3", "--json"]) == 0
+    assert main(["replay", str(path), "--live", name, "--budget", "3", "--repeats", "2", "--seed", "3", "--json"]) == 0
     searches = json.loads(capsys.readouterr().out)["searches"]
     assert [one["seed"] for one in searches] == [3, 4]
     for one in searches:
-        assert one["trials"] == 5
+        assert one["trials"] == 3
         for config in (one["found"], one["best"]):
             assert all(config[name] == value for name, value in FIXED.items())
         low, high = one["interval"]
         assert low <= one["ratio"] <= high
         assert (one["ratio"] == 1.0) >= (one["found"] == one["best"])
-    assert main(["replay", str(path), "--live", name, "--budget", "2"]) == 0
-    assert "norm, seed 0: after 2 trials" in capsys.readouterr().out
+
+
+def test_a_line_for_people() -> None:
+    one, other = {"variant": "rows", "VEC": 4}, {"variant": "rows", "VEC": 8}
+    assert str(live.Live("norm", 0, 60, one, other, 1.02, (1.01, 1.03))) == (
+        "norm, seed 0: after 60 trials 1.020× the best's time, [1.010, 1.030]"
+    )
+    assert "the best of the record itself" in str(live.Live("norm", 0, 60, one, one, 1.0, (1.0, 1.0)))
 
 
 @pytest.mark.parametrize(

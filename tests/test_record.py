@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from test_judge import probed
 
 from harness.devices import DeviceChoice
-from tuner import record
+from tuner import opening, record
 from tuner.cli import main
 from tuner.recorded import load
 
@@ -20,6 +21,7 @@ def words(device: DeviceChoice, out, *more: str) -> list[str]:
 
 def test_a_slice_is_measured_once_and_read_back(device, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(record, "BUDGET_S", 0.01)
+    monkeypatch.setattr(opening, "probe", lambda *_: probed())
     out = tmp_path / "norm.npz"
     assert main(words(device, out, *FIX)) == 0
     space = load(out)
@@ -30,6 +32,7 @@ def test_a_slice_is_measured_once_and_read_back(device, tmp_path, monkeypatch, c
     meta = json.loads(str(np.load(out)["meta"]))
     assert meta["workload"].startswith("rmsnorm:")
     assert meta["device"]["name"] == device.description["name"]
+    assert meta["probe"] == json.loads(json.dumps(probed().to_json()))
 
     before = (tmp_path / "norm.journal.jsonl").read_text()
     assert main(words(device, out, *FIX)) == 0

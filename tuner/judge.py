@@ -1,9 +1,10 @@
-"""`python -m tuner judge JOURNAL…`: is the cost model any good? Its predictions beside trials that were measured.
+"""`python -m tuner judge JOURNAL|SPACE.npz…`: is the cost model any good? Its predictions beside measured trials.
 
 Per workload of a journal: Spearman's rank correlation of predicted and measured times, and the regret of the model's
 first choice, by what fraction it is slower than the fastest trial. Beside it stand the regrets of the family's default
 and of a pick at random, because a model must beat those to be of use. Trials of a search crowd around what is good, so
-that the correlation over them is lower than over a whole space; `python -m tuner record` measures whole ones.
+that the correlation over them is lower than over a whole space; `python -m tuner record` measures whole ones, and its
+files can be judged too.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from kernels.space import Space
 from kernels.spec import DeviceSheet, DTypes, Workload
 from tuner.board import Trial
 from tuner.predict import MODEL_VERSION, peaks_of, predict
+from tuner.recorded import load
 
 LEAST_TRIALS = 4  # of a workload: fewer have no order to speak of
 
@@ -186,9 +188,11 @@ def main(words: Sequence[str]) -> None:
     """The command. Raises UsageError and KilnError."""
     parser = argparse.ArgumentParser(
         prog="python -m tuner judge",
-        description="Compare the cost model's predictions with the trials of journals.",
+        description="Compare the cost model's predictions with the trials of journals or the times of recorded spaces.",
     )
-    parser.add_argument("journal", nargs="+", type=Path, metavar="JOURNAL", help="a journal of python -m tuner")
+    parser.add_argument(
+        "journal", nargs="+", type=Path, metavar="JOURNAL", help="a journal, or SPACE.npz of python -m tuner record"
+    )
     parser.add_argument("--json", action="store_true", help="one record a workload, as JSON")
     args = parser.parse_args(words)
     scores: list[Score] = []
@@ -196,11 +200,11 @@ def main(words: Sequence[str]) -> None:
         if not path.is_file():
             raise UsageError(f"{path} is not there; name a journal, which lies beside its document")
         try:
-            scores += judge(read(path).records)
+            scores += judge(load(path).records() if path.suffix == ".npz" else read(path).records)
         except KilnError as error:
             raise KilnError(f"{path}: {error}") from error
         except (KeyError, TypeError) as error:
-            raise KilnError(f"{path}: its study does not say what a journal of this Kiln says ({error!r})") from error
+            raise KilnError(f"{path} does not say what a journal or a record of this Kiln says ({error!r})") from error
     if not scores:
         raise KilnError(f"no workload there has {LEAST_TRIALS} timed trials; name a longer journal")
     say(json_text([_plain(score) for score in scores]) if args.json else text(scores))

@@ -2,7 +2,7 @@
 
 The file is what `python -m tuner replay` reads (`tuner.recorded`). Configurations come in random order, each beside the
 space's default, so that neither a warm device nor a slow spell favours a corner; times are at the default's pace. The
-journal beside the file has the device's probe, so that `python -m tuner judge` can tell what the cost model is worth.
+file has the device's probe too, so that `python -m tuner judge` can tell what the cost model is worth.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import kernels
 from harness.candidate import Candidate
 from harness.devices import DeviceChoice, resolve
 from harness.errors import KilnError, UsageError
-from harness.journal import IDENTITY, PROTOCOL, Journal, trial_key
+from harness.journal import PROTOCOL, Journal, plain, trial_key
 from harness.measure import Meter
+from harness.probe import ProbeResult
 from harness.racing import Rival
 from harness.supervisor import Supervisor
 from harness.tables import say
@@ -123,7 +124,8 @@ def record(space: Slice, device: DeviceChoice, out: Path, rng: np.random.Generat
     found: list[Measurement] = []
     rival: Rival | None = None
     with Journal(journal_path(out)) as journal, Supervisor(device.command) as supervisor:
-        opened(journal, supervisor, device, {"record": workload.key, "variant": space.variant, **space.fixed}, say)
+        asked = {"record": workload.key, "variant": space.variant, **space.fixed}
+        probed = opened(journal, supervisor, device, asked, say)
         meter = Meter(supervisor, device.sheet)
         for done, config in enumerate(order):
             candidate = Candidate(family, workload, config)
@@ -135,7 +137,7 @@ def record(space: Slice, device: DeviceChoice, out: Path, rng: np.random.Generat
             found.append(measurement)
             if done % 50 == 49 or done + 1 == len(order):
                 say(f"{done + 1} of {len(order)} configurations")
-    _write(out, space, device, order, found)
+    _write(out, space, device, probed, order, found)
     best = min(zip(map(_cost_ns, found), map(str, order), strict=True))
     say(f"wrote {out}: {len(order)} configurations, the fastest {best[0] / 1e3:.1f} µs: {best[1]}")
 
@@ -161,7 +163,12 @@ def _cost_ns(measurement: Measurement) -> float:
 
 
 def _write(
-    out: Path, space: Slice, device: DeviceChoice, order: Sequence[Config], found: Sequence[Measurement]
+    out: Path,
+    space: Slice,
+    device: DeviceChoice,
+    probed: ProbeResult,
+    order: Sequence[Config],
+    found: Sequence[Measurement],
 ) -> None:
     names = [name for name in order[0] if name != "variant"]
     params = {name: sorted({config[name] for config in order}) for name in names}
@@ -171,12 +178,15 @@ def _write(
         "params": params,
         "variant": space.variant,
         "workload": space.whole.workload.key,
-        "device": {name: device.description.get(name) for name in (*IDENTITY, "compute_units")},
+        "device": dict(device.description),
+        "probe": probed.to_json(),
         "protocol": f"kiln-{PROTOCOL}",
         "kiln": kiln_version(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     try:
-        np.savez_compressed(out, meta=json.dumps(meta), index=np.array(index, np.uint16), time_ms=np.array(times))
+        np.savez_compressed(
+            out, meta=json.dumps(meta, default=plain), index=np.array(index, np.uint16), time_ms=np.array(times)
+        )
     except OSError as error:
         raise KilnError(f"{out} cannot be written: {error.strerror}; the journal beside it holds the trials") from error

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import UsageError
+from harness.records import Record, to_json
 from kernels.spec import Config, Measurement, Stats, Verdict
 from tuner.donors import Donor
 from tuner.table import Table
@@ -82,6 +83,16 @@ class Recorded:
         """Everything that was recorded, as a donor of another search."""
         costs = np.where(np.isnan(self.time_ms), np.inf, self.time_ms * 1e6)
         return Donor(self.name, list(self.configs()), costs.tolist())
+
+    def records(self) -> list[Record]:
+        """The space as a journal would have it, for `tuner.judge`. Raises KeyError for one that is not of Kiln."""
+        study = {"kind": "study", "device": self.meta["device"], "probe": self.meta["probe"]}
+        what = {"kind": "trial", "workload": self.meta["workload"]}
+        found = []
+        for config in self.configs():
+            measurement = to_json(self.measure(config, None))
+            found.append({**what, "config": {**config, "variant": self.meta["variant"]}, "measurement": measurement})
+        return [study, *found]
 
     @cached_property
     def _sorted(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
