@@ -29,10 +29,18 @@ def _cpu_clock_mhz() -> float:
     files = sorted(_CPUFREQ.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
     if files:
         return sum(int(f.read_text()) for f in files) / len(files) / 1000
-    lines = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("cpu MHz")]
-    if not lines:
-        raise ValueError("neither cpufreq nor /proc/cpuinfo tells the clock")
-    return sum(float(line.partition(":")[2]) for line in lines) / len(lines)
+    try:
+        return cpuinfo_mhz(Path("/proc/cpuinfo").read_text())
+    except ValueError as error:
+        raise ValueError("neither cpufreq nor /proc/cpuinfo tells the clock") from error
+
+
+def cpuinfo_mhz(text: str) -> float:
+    """/proc/cpuinfo of x86: the mean of its "cpu MHz" lines. Raises ValueError where it has none."""
+    clocks = [float(line.partition(":")[2]) for line in text.splitlines() if line.startswith("cpu MHz")]
+    if not clocks:
+        raise ValueError('no line "cpu MHz"')
+    return sum(clocks) / len(clocks)
 
 
 def _cpu_temperature_c() -> float:
