@@ -175,6 +175,9 @@ class Supervisor:
             frame["abort_above_ns"] = abort_above_ns
         answer, _ = self._request("run", frame, (), timeout_s or self._timeouts.run_s)
         with self._reading("run"):
+            if (resets := answer.get("resets") or 0) > 0:  # what else it says is of a GPU that began anew in between
+                times = "once" if resets == 1 else f"{resets} times"
+                raise self._lost(Verdict.CRASHED, "run", f"saw the GPU reset {times} (its driver's count)")
             stamps = tuple(tuple((q, s, b, e) for q, s, b, e in sample) for sample in answer.get("samples_ns", ()))
             if not answer["wall_ns"]:
                 raise ValueError("no wall_ns")

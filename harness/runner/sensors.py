@@ -1,13 +1,20 @@
-"""Clock, temperature, energy and the runner's own memory, each a number or the reason why there is none (never 0)."""
+"""Clock, temperature, energy and the runner's own memory, each a number or the reason why there is none (never 0).
+
+And how often the GPU was reset during a run: KGSL resets a GPU that hangs, and what ran may yet seem to end well.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
+
+from harness.runner.server import Answer, Blobs, Handler
 
 _CPUFREQ = Path("/sys/devices/system/cpu")
 _THERMAL = Path("/sys/class/thermal")
 _POWERCAP = Path("/sys/class/powercap")
+_RESETS = Path("/sys/class/kgsl/kgsl-3d0/reset_count")  # since the driver was loaded
 _CPU_ZONES = ("x86_pkg_temp", "cpu", "k10temp", "soc")  # a thermal zone of the processor begins like one of these
 
 
@@ -71,3 +78,23 @@ SENSORS: dict[str, Callable[[], float]] = {
     "cpu_energy_j": _cpu_energy_j,
     "rss_bytes": _rss_bytes,
 }
+
+
+def counting_resets(handler: Handler, count: Path = _RESETS) -> Handler:
+    """The handler of `run`, its answer with `resets` where the count of a GPU's resets can be read."""
+
+    @wraps(handler)
+    def handle(frame: Mapping[str, object], blobs: Blobs) -> Answer:
+        before = _resets(count)
+        answer, out = handler(frame, blobs)
+        after = _resets(count)
+        return (answer if before is None or after is None else {**answer, "resets": after - before}), out
+
+    return handle
+
+
+def _resets(count: Path) -> int | None:
+    try:
+        return int(count.read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,7 +1,7 @@
-"""Small text files of /proc and /sys, read once or again and again by a thread of its own (`read`, `watch`, `watched`).
+"""Small text files of /proc and /sys, read once, or again and again by a thread of its own.
 
-The sampler is the same on a device, where a runner keeps its texts until the host fetches them, and on this machine,
-where `harness.telemetry` takes them as they come.
+The sampler is the same on a device, where a runner keeps the texts until its host fetches them (`harness.runner.kept`),
+and on this machine, where `harness.telemetry` takes them as they come.
 """
 
 from __future__ import annotations

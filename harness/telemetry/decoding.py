@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 
 from harness.telemetry.nouns import Series, Signal
 from harness.telemetry.parsers import GAUGES, METERS, Reading
@@ -114,6 +115,8 @@ class Decoder:
             if earlier is None:
                 return None
             value = meter.between(earlier[1], reading, (t_ns - earlier[0]) / 1e9, part.constant)
+        if value is not None and not isfinite(value):
+            raise ValueError(f"{value} is no reading")
         return None if value is None else value * source.scale
 
     @staticmethod

@@ -81,11 +81,11 @@ def energy(
 ) -> tuple[dict[str, Any] | None, str | None]:
     """Energy per query and phase in J, and battery life; or None and why not."""
     power = next((s for s in signals if s.name == BATTERY and _whole(s, series)), None)
-    told = next((s.why for s in signals if s.name == BATTERY and s.why), f"no {BATTERY}")
+    told = next((s.why for s in signals if s.name == BATTERY and s.why), "no such signal here")
     power = power or next((s for s in signals if s.name == PROCESSOR and _whole(s, series)), None)
     if power is None:
-        lacking = next((s.why for s in signals if s.name == PROCESSOR and s.why), f"no {PROCESSOR}")
-        return None, f"no power was read: {told}; {lacking}"
+        lacking = next((s.why for s in signals if s.name == PROCESSOR and s.why), "no such signal here")
+        return None, f"no power was read ({BATTERY}: {told}; {PROCESSOR}: {lacking})"
     per_phase: dict[str, list[float]] = {}
     queries: dict[int, list[tuple[Phase, float | None]]] = {}
     for phase in phases:

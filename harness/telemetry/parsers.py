@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from harness.runner.sensors import cpuinfo_mhz
 from harness.telemetry import dumps
@@ -27,7 +28,10 @@ class Meter:
 
 def number(text: str) -> float:
     """A number alone."""
-    return float(text.strip())
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(f"{_shown(text)} is no number")
+    return value
 
 
 def percent(text: str) -> float:
@@ -40,7 +44,7 @@ def percent(text: str) -> float:
 
 
 def clock_mhz(text: str) -> float:
-    """A clock in Hz, kHz or MHz: drivers disagree, and no GPU or CPU core runs below 10 MHz or above 10 GHz. 0 is off."""
+    """A clock in Hz, kHz or MHz, as drivers please: no GPU or core runs below 10 MHz or above 10 GHz. 0 is off."""
     value = float(text.split()[-1]) if text.split() else float("nan")  # GED tells "index frequency"
     for unit in (1e6, 1e3, 1.0):
         if 10 <= value / unit < 10_000:
@@ -111,9 +115,9 @@ def _cpu_percent(old: Reading, new: Reading, seconds: float, constant: Reading) 
 
 
 def _numbers(text: str) -> Reading:
-    found = tuple(float(part) for part in text.split())
+    found = tuple(map(number, text.split()))
     if not found:
-        raise ValueError("empty")
+        raise ValueError("it is empty")
     return found
 
 

@@ -107,14 +107,15 @@ class _Texts:
 
 
 def _first(candidates: Sequence[Source], texts: _Texts) -> Probed:
-    """The first source that gives a value now; several reasons become one sentence."""
-    reasons: dict[str, None] = {}
+    """The first source that gives a value now; where there is none, the reason of each in one sentence."""
+    reasons = []
     for source in candidates:
         members, why = _members(source, texts)
         if members:
             return Probed(source, members)
-        reasons[f"{source.where}: {why}"] = None
-    return Probed(candidates[0], (), "; ".join(reasons))
+        reasons.append((source.where, why))
+    first = reasons[0][1]  # its path stands beside it
+    return Probed(candidates[0], (), "; ".join([first, *(f"{where}: {why}" for where, why in reasons[1:])]))
 
 
 def _members(source: Source, texts: _Texts) -> tuple[tuple[Member, ...], str]:
@@ -135,7 +136,7 @@ def _members(source: Source, texts: _Texts) -> tuple[tuple[Member, ...], str]:
             text, why = texts[texts.expand(source.constant)[index]]
             constant = _constant(text)
             if not constant:
-                reasons.append(f"{source.constant}: {why or 'no numbers in it'}")
+                reasons.append(why or f"no numbers in {source.constant}")
                 continue
         if (why := _cannot(source, texts[path])) is None:
             members.append(Member(path, constant))
@@ -145,9 +146,9 @@ def _members(source: Source, texts: _Texts) -> tuple[tuple[Member, ...], str]:
         return tuple(members), ""
     if "*" in source.path and not paths:
         return (), texts[_folder(source.path)][1] or "nothing there has such a name"
-    telling = [why for why in reasons if not why.startswith("ENOENT")]  # the numbers that are not there tell nothing
-    if source.only and not telling:
-        return (), f"nothing there is of the kind {', '.join(source.words)}"
+    telling = [why for why in reasons if not why.startswith("ENOENT")]  # a number that is not there tells nothing
+    if source.only and not telling and len(reasons) < len(paths):
+        return (), f"there is none of {', '.join(source.words)}"
     return (), (telling or reasons)[0]
 
 
