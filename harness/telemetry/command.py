@@ -15,7 +15,7 @@ from statistics import fmean
 from harness.devices import resolve
 from harness.errors import KilnError, UsageError
 from harness.supervisor import Supervisor
-from harness.tables import json_text, table
+from harness.tables import MISSING, json_text, table
 from harness.telemetry.nouns import PHASES, Recording, Signal
 from harness.telemetry.recorder import Recorder, start
 
@@ -108,11 +108,11 @@ def text(recording: Recording) -> str:
         lines += ["", "unavailable:"]
         lines += [f"  {signal.name} ({signal.path}): {signal.why}" for signal in lacking]
     for name, spreads in recording.summary.items():
-        rows = [
-            [signal, f"{one.mean:.4g}", None if one.sd is None else f"±{one.sd:.3g}", str(one.repeats)]
+        means = [
+            [signal, f"{one.mean:.4g}", MISSING if one.sd is None else f"±{one.sd:.3g}", str(one.repeats)]
             for signal, one in spreads.items()
         ]
-        lines += ["", table([name, "mean", "sd", "repeats"], rows) if rows else f"{name}: no reading fell into it"]
+        lines += ["", table([name, "mean", "sd", "repeats"], means) if means else f"{name}: no reading fell into it"]
     lines += ["", *_notes(recording)]
     return "\n".join(lines)
 
