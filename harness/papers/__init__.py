@@ -14,7 +14,7 @@ from harness.devices import DeviceChoice
 from harness.entrant import Contestant
 from harness.measure import Meter
 from harness.papers import concat, encoders, gemv, weights
-from harness.papers.ground import Ground
+from harness.papers.ground import Ground, wrapped
 from harness.probe import ProbeResult, probe
 from harness.supervisor import Supervisor
 from harness.tables import gigabytes_per_second, time_text
@@ -126,7 +126,7 @@ def text(found: Found) -> str:
     if found.kernels is not None:
         parts.append(encoders.text(found.kernels, device))
     if found.concats is not None:
-        parts.append(concat.text(found.concats))
+        parts.append(concat.text(found.concats, device))
     return "\n\n".join(parts)
 
 
@@ -134,25 +134,25 @@ def _conditions(found: Found) -> list[str]:
     lines = [f"{SOURCE}: its tables here, and as published"]
     if found.choice is None or found.probed is None:
         return lines
-    said = found.choice.description
+    said, rates = found.choice.description, found.probed.rates
     driver, compiler = versions(said)
     lines += [
         f"{found.choice.slug}: {said['name']} ({said['platform_name']}), driver {driver}, compiler {compiler}",
-        f"probed: reads {gigabytes_per_second(found.probed.read.per_ns)}, copies "
-        f"{gigabytes_per_second(found.probed.copy.per_ns)} (read + written), "
-        + ", ".join(f"{rate.per_ns:.0f} GFLOPS {name}" for name, rate in sorted(found.probed.madd.items()))
-        + f", an empty kernel {time_text(found.probed.launch_ns)}",
+        f"probed: reads {gigabytes_per_second(rates.read_per_ns)}, copies {gigabytes_per_second(rates.copy_per_ns)} "
+        "(read + written), "
+        + ", ".join(f"{rate:.0f} GFLOPS {name}" for name, rate in sorted(rates.flops_per_ns.items()))
+        + f", an empty kernel {time_text(rates.launch_ns)}",
     ]
-    ran = [one.measurement for one in found.contestants if one.measurement.stats]
-    if ran:
-        rounds = sorted({one.stats.samples for one in ran if one.stats})
+    ran = [one.measurement for one in found.contestants]
+    rounds = sorted({one.stats.samples for one in ran if one.stats})
+    if rounds:
         span = str(rounds[0]) if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
-        lines.append(
-            f"times: device events, median of {span} interleaved rounds and its 95 % interval; weights cold; every "
-            f"configuration within its error limit against NumPy (float64) before it was timed"
-        )
-        lines.append(_clock([one.conditions for one in ran]))
-    return lines
+        lines += [
+            f"times: device events, the median of {span} interleaved rounds and its 95 % interval; weights cold",
+            "before it was timed, every configuration was held against NumPy (float64) on this shape and awkward ones",
+            _clock([one.conditions for one in ran if one.stats]),
+        ]
+    return wrapped(lines)
 
 
 def _clock(conditions: Sequence[Mapping[str, Any]]) -> str:

@@ -10,17 +10,17 @@ from typing import Any
 
 from harness.candidate import Candidate
 from harness.entrant import Contestant
-from harness.papers.ground import Ground, failures, measurement_json, ratio, ratio_json, time_cell
+from harness.papers.ground import Ground, failures, measurement_json, ratio, ratio_json, ratio_text, time_cell, wrapped
 from harness.tables import MISSING, bytes_text, table, time_text
 from harness.timing import LEAST_SAMPLES, Ratio
 from kernels.kv_concat.copying import COPYING, second_copy_bytes
 from kernels.models import load_model
 from kernels.plan import plan
-from kernels.select import Level
+from kernels.select import WORDS, Level
 
 MODELS = ("chatglm2-6b", "llama2-7b")  # the paper's examples of a cache that is sequence-first, and of one that is not
 LENGTHS = (128, 1024, 2048, 4096)  # the paper's prompts, and one longer
-_BUDGET_S = 2.0  # of rounds per length
+_BUDGET_S = 3.0  # of rounds per length
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Row:
     model: str
     layers: int
     cached: int
+    room: int  # positions that the cache was made for
     default: Contestant
     tuned: Contestant | None
     level: Level
@@ -67,8 +68,9 @@ def measure(
         assert sheet.decoder is not None
         for cached in lengths:
             (item,) = plan(sheet, m=(1,), context=cached, families=["kv_concat"])
-            pair = ground.pair(item.workload)
-            copying = Candidate(COPYING, item.workload, COPYING.default(item.workload, ground.choice.sheet))
+            workload = item.workload.with_dims(S=max(lengths))  # an engine reserves the longest once
+            pair = ground.pair(workload)
+            copying = Candidate(COPYING, workload, COPYING.default(workload, ground.choice.sheet))
             candidates = [pair.default, copying, *([pair.tuned] if pair.tuned else [])]
             contest = ground.race(candidates, 2 * LEAST_SAMPLES, _BUDGET_S)
             default, copied, *tuned = contest.contestants
@@ -77,11 +79,12 @@ def measure(
                     model,
                     sheet.decoder.layers,
                     cached,
+                    max(lengths),
                     default,
                     tuned[0] if tuned else None,
                     pair.level,
                     copied,
-                    second_copy_bytes(item.workload),
+                    second_copy_bytes(workload),
                     contest.rates.copy_per_ns,
                 )
             )
@@ -103,58 +106,60 @@ _HEADS = (
 )
 
 
-def text(rows: Sequence[Row]) -> str:
+def text(rows: Sequence[Row], device: str) -> str:
     """The table, what it says of the claim, and what the copying baseline is."""
-    lines = [
-        "Figure 3: K and V of one new token into one layer's cache (fp16, RoPE of K and Q included)",
-        table(_HEADS, [_cells(row) for row in rows]),
-        *(growth([row for row in rows if row.model == model]) for model in dict.fromkeys(row.model for row in rows)),
-        "copying: figure 3 (a), all positions and the new one into other tensors, then back to where the next token "
-        "finds them; an engine that swaps the two instead saves the way back, not the second copy",
-        "the copying one finds in the last-level cache what fits it, as among many layers it would not: in its favour",
-        f"at {rows[-1].cached} positions of {rows[-1].model} it moves {_rate(rows[-1])}",
-        "memory is computed from the tensors' sizes: in place has none of it",
-        *failures([one for row in rows for one in (row.default, row.tuned, row.copying)]),
+    models = [[row for row in rows if row.model == model] for model in dict.fromkeys(row.model for row in rows)]
+    notes = [growth(mine) for mine in models]
+    notes += [
+        "copying is figure 3 (a): all positions and the new one go into other tensors, then back to where the next "
+        "token finds them. An engine that swaps the two tensors instead saves the way back, not the second copy.",
+        "A cache that fits the last-level cache is found there, which among a model's many layers it would not: in "
+        f"favour of copying. At {rows[-1].cached} positions of {rows[-1].model} copying moves {_rate(rows[-1])}.",
+        "Memory is computed from the tensors' sizes; in place there is no second copy.",
     ]
-    if not any(row.tuned for row in rows):
-        lines.append(f'"tuned" is {MISSING}: no document has an entry for these caches')
-    lines.append("published: the figure is a diagram; the paper gives no time or size for it")
+    levels = dict.fromkeys(row.level for row in rows if row.tuned)
+    notes += [f"tuned: {WORDS[level]}" for level in levels]
+    if not levels:
+        notes.append(f'"tuned" is {MISSING}: no document has an entry for these caches')
+    notes += failures([one for row in rows for one in (row.default, row.tuned, row.copying)])
+    lines = [
+        "Figure 3: K and V of one new token into one layer's fp16 cache, RoPE of K and Q included",
+        f"measured on {device}, one call of one layer, a cache with room for {rows[0].room} positions:",
+        table(_HEADS, [_cells(row) for row in rows]),
+        *wrapped(notes),
+        "published: the figure is a diagram; the paper gives no time or size for it",
+    ]
     return "\n".join(lines)
 
 
 def _cells(row: Row) -> tuple[str | None, ...]:
-    ratio_cell = None
-    if found := row.slowdown:
-        ratio_cell = f"{found.ratio:.3g} ({found.interval[0]:.3g} to {found.interval[1]:.3g})"
     parts = row.copying.launches_ns
-    copied = " + ".join(time_text(ns) for ns in parts) if parts else time_cell(row.copying.measurement)
     return (
         row.model,
         str(row.cached),
         time_cell(row.default.measurement),
         time_cell(row.tuned.measurement if row.tuned else None),
-        copied,
-        ratio_cell,
+        " + ".join(time_text(ns) for ns in parts) if parts else time_cell(row.copying.measurement),
+        ratio_text(row.slowdown),
         bytes_text(row.copy_bytes),
         bytes_text(row.layers * row.copy_bytes),
     )
 
 
 def growth(rows: Sequence[Row]) -> str:
-    """How the two ways grow from the shortest to the longest cache of one model."""
+    """How the two ways grow from the shortest to the longest cache of one model, and what a token's layers cost."""
     first, last = rows[0], rows[-1]
 
     def told(one: Contestant, other: Contestant) -> str:
         a, b = one.measurement.stats, other.measurement.stats
         if a is None or b is None:
             return "cannot be compared"
-        return (
-            f"takes {b.median_ns / a.median_ns:.3g} times as long ({time_text(a.median_ns)}, {time_text(b.median_ns)})"
-        )
+        times, layers = b.median_ns / a.median_ns, time_text(last.layers * b.median_ns)
+        return f"takes {times:.3g} times as long ({layers} in {last.layers} layers)"
 
     return (
-        f"{first.model}, from {first.cached} to {last.cached} positions ({last.cached / first.cached:.3g} times): "
-        f"in place {told(first.best, last.best)}, copying {told(first.copying, last.copying)}"
+        f"{first.model}: of {last.cached / first.cached:.3g} times as many positions ({first.cached} and {last.cached}) "
+        f"in place {told(first.best, last.best)}, copying {told(first.copying, last.copying)}."
     )
 
 
@@ -171,6 +176,7 @@ def to_json(rows: Sequence[Row]) -> dict[str, Any]:
             {
                 "model": row.model,
                 "cached": row.cached,
+                "room": row.room,
                 "layers": row.layers,
                 "level": str(row.level),
                 "in_place_default": measurement_json(row.default),

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.entrant import Contestant
-from harness.papers.ground import Ground, failures, measurement_json, stats_text, time_cell
-from harness.tables import MISSING, percent_text, table, time_text
+from harness.papers.ground import Ground, failures, limit_text, measurement_json, stats_text, time_cell, wrapped
+from harness.probe import Limit, broken
+from harness.tables import MISSING, table
 from harness.timing import LEAST_SAMPLES
 from kernels.models import Tower, load_model
 from kernels.plan import plan
 from kernels.published import PROCESSORS, TABLE_3
-from kernels.select import Level
+from kernels.select import WORDS, Level
 from kernels.spec import Stats, Workload
 
 MODEL = "clip-vit-b-32"
@@ -41,12 +42,18 @@ class Kernel:
     default: Contestant
     tuned: Contestant | None
     level: Level
-    percent: float | None  # of the limit, of what an engine would run
+    least: Limit
 
     @property
     def best(self) -> Contestant:
         """What an engine would run."""
         return self.tuned or self.default
+
+    @property
+    def percent(self) -> float | None:
+        """How near that comes to the limit."""
+        stats = self.best.measurement.stats
+        return self.least.percent(stats.median_ns) if stats else None
 
 
 def jobs(name: str, compute: str) -> list[tuple[str, int, Workload]]:
@@ -89,12 +96,9 @@ def measure(
             candidates = [pair.default, *([pair.tuned] if pair.tuned else [])]
             contest = ground.race(candidates, 2 * LEAST_SAMPLES, _BUDGET_S)
             default, *tuned = contest.contestants
-            best = (tuned or [default])[0]
-            least = ground.limit(best.candidate.family, workload, contest)
-            stats = best.measurement.stats
-            percent = least.percent(stats.median_ns) if stats else None
-            one = Kernel(encoder, part, count, workload, default, tuned[0] if tuned else None, pair.level, percent)
-            found.append(one)
+            least = ground.limit(default.candidate.family, workload, contest)
+            best = tuned[0] if tuned else None
+            found.append(Kernel(encoder, part, count, workload, default, best, pair.level, least))
             step()
     return found
 
@@ -132,40 +136,45 @@ def mismatch(kernels: Sequence[Kernel]) -> str | None:
 
 def text(found: Sequence[Kernel], device: str) -> str:
     """Every kernel, the sums, what they leave out, and what the paper published."""
+    heads = ("encoder", "kernel", "family", "sizes", "calls", "default", "tuned", "% of limit")
     names = list(dict.fromkeys(one.encoder for one in found))
-    tuned = sum(one.tuned is not None for one in found)
-    lines = [
-        "Table 3: CLIP ViT-B/32, device time of every kernel times its calls; weights and activations stored as fp16, "
-        f"arithmetic {found[0].workload.dtypes.compute}",
-        table(
-            ("encoder", "kernel", "family", "sizes", "calls", "default", "tuned", "% of limit"),
-            [_cells(one) for one in found],
-        ),
-    ]
+    any_tuned = any(one.tuned for one in found)
     sums = []
     for name in names:
         mine = [one for one in found if one.encoder == name]
-        both = (total(mine, lambda one: one.default), total(mine, lambda one: one.best) if tuned else None)
-        sums.append((f"{name} encoder", INPUTS[name], device, *(stats_text(one) if one else None for one in both)))
-    lines += [
-        "sums (their intervals add the ends of the kernels' and are wider than 95 %):",
-        table(("model", "input", "processor", "default", "tuned"), sums),
-        *(f"not in the {name} encoder's sum: {LEFT_OUT[name]}; gaps between launches" for name in names),
-        f"{tuned} of {len(found)} kernels have a tuned entry"
-        + (
-            "; the others run their default in the tuned sum"
-            if 0 < tuned < len(found)
-            else f': "tuned" is {MISSING}' * (not tuned)
-        ),
-        *([why] if (why := mismatch(found)) else []),
-        *failures([contestant for one in found for contestant in (one.default, one.tuned)]),
+        both = (total(mine, lambda one: one.default), total(mine, lambda one: one.best) if any_tuned else None)
+        sums.append((f"{name} encoder", INPUTS[name], *(stats_text(one) if one else None for one in both)))
+    notes = [f"not in the {name} encoder's sum: {LEFT_OUT[name]}; gaps between launches" for name in names]
+    published = [(f"{one.phase} encoder", PROCESSORS[one.device], f"{one.ns / 1e6:g} ms") for one in TABLE_3]
+    lines = [
+        "Table 3: CLIP ViT-B/32, device time of every kernel times its calls; weights and activations stored as fp16, "
+        f"arithmetic {found[0].workload.dtypes.compute}",
+        f"measured on {device}, one call each:",
+        table(heads, [_cells(one) for one in found]),
+        f"sums on {device} (of medians; their intervals add the ends of the kernels' and are wider than 95 %):",
+        table(("model", "input", "default", "tuned"), sums),
+        *wrapped([*notes, *_remarks(found)]),
         "published (table 3: latency of the whole encoder, half precision):",
-        table(
-            ("model", "processor", "latency"),
-            [(f"{one.phase} encoder", PROCESSORS[one.device], time_text(one.ns)) for one in TABLE_3],
-        ),
+        table(("model", "processor", "latency"), published),
     ]
     return "\n".join(lines)
+
+
+def _remarks(found: Sequence[Kernel]) -> Iterator[str]:
+    """What the tuned column is, what is beyond its limit, what failed."""
+    tuned = [one for one in found if one.tuned]
+    if not tuned:
+        yield f'"tuned" is {MISSING}: no document has these; python -m tuner --device … --model {MODEL} makes one'
+    for level in dict.fromkeys(one.level for one in tuned):
+        yield f"{sum(one.level is level for one in tuned)} of {len(found)} kernels {WORDS[level]}"
+    if tuned and len(tuned) < len(found):
+        yield "kernels without a tuned entry run their default in the tuned sum"
+    if why := mismatch(found):
+        yield why
+    for one in found:
+        if one.percent is not None and (beyond := broken(one.percent)):
+            yield f"{one.encoder} {one.part}: {beyond}"
+    yield from failures([contestant for one in found for contestant in (one.default, one.tuned)])
 
 
 def _cells(one: Kernel) -> tuple[str | None, ...]:
@@ -177,7 +186,7 @@ def _cells(one: Kernel) -> tuple[str | None, ...]:
         str(one.count),
         time_cell(one.default.measurement),
         time_cell(one.tuned.measurement if one.tuned else None),
-        percent_text(one.percent),
+        limit_text(one.percent, one.least),
     )
 
 
@@ -204,6 +213,8 @@ def to_json(found: Sequence[Kernel]) -> dict[str, Any]:
                 "level": str(one.level),
                 "default": measurement_json(one.default),
                 "tuned": measurement_json(one.tuned),
+                "limit_ns": one.least.ns,
+                "limited_by": one.least.limited_by,
                 "percent_of_limit": one.percent,
             }
             for one in found

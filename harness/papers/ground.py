@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from harness.entrant import Contestant
 from harness.errors import KilnError
 from harness.measure import Meter
 from harness.probe import Limit, ProbeResult, limit
+from harness.tables import MISSING, percent_text
 from harness.timing import Ratio, paired_ratio
 from kernels.select import Level
 from kernels.spec import Family, Measurement, Stats, Verdict, Workload
@@ -71,9 +73,14 @@ def ratio(base: Contestant, other: Contestant) -> Ratio | None:
 
 def stats_text(stats: Stats) -> str:
     """A median and its interval in one unit: `1.21 (1.19 to 1.25) ms`."""
-    low, high = stats.interval_ns
-    unit, size = next((u for u in reversed(_UNITS) if stats.median_ns >= u[1]), _UNITS[0])
-    return f"{stats.median_ns / size:.3g} ({low / size:.3g} to {high / size:.3g}) {unit}"
+    unit, size = next((u for u in reversed(_UNITS) if stats.median_ns >= 0.9995 * u[1]), _UNITS[0])
+    return f"{_spread(stats.median_ns / size, *(end / size for end in stats.interval_ns))} {unit}"
+
+
+def _spread(middle: float, low: float, high: float) -> str:
+    """Three digits each, more where there are more before the point."""
+    one, two, three = (f"{value:.3g}" if value < 999.5 else f"{value:.0f}" for value in (middle, low, high))
+    return f"{one} ({two} to {three})"
 
 
 def time_cell(measurement: Measurement | None) -> str | None:
@@ -83,11 +90,19 @@ def time_cell(measurement: Measurement | None) -> str | None:
     return stats_text(measurement.stats) if measurement.stats else str(measurement.verdict)
 
 
-def ratio_cells(found: Ratio | None) -> tuple[str | None, str | None]:
-    """A ratio and its interval."""
-    if found is None:
-        return None, None
-    return f"{found.ratio:.3f}", f"{found.interval[0]:.3f} to {found.interval[1]:.3f}"
+def ratio_text(found: Ratio | None) -> str | None:
+    """A ratio and its interval: `35.2 (29.6 to 49)`."""
+    return None if found is None else _spread(found.ratio, *found.interval)
+
+
+def limit_text(percent: float | None, least: Limit) -> str:
+    """How near a time comes to its limit, and what limits it."""
+    return MISSING if percent is None else f"{percent_text(percent)} {least.limited_by}"
+
+
+def wrapped(notes: Iterable[str]) -> list[str]:
+    """Sentences under a table, none wider than a terminal."""
+    return [textwrap.fill(note, 118, subsequent_indent="  ", break_on_hyphens=False) for note in notes]
 
 
 def ratio_json(found: Ratio | None) -> Mapping[str, Any] | None:
