@@ -150,12 +150,14 @@ def _sanitize(args: argparse.Namespace) -> None:
 def _tables(args: argparse.Namespace) -> None:
     wanted = args.table or papers.TABLES
     choice = resolve(args.device) if papers.needs_device(wanted) else None
-    documents = [_document(path) for path in args.config or bench.documents(choice)] if choice else []
+    documents = [_document(path) for path in args.config or (bench.documents(choice) if choice else [])]
     with _progress("step") as tell:
         found = papers.measure(wanted, choice, documents, args.compute, tell)
     say(json_text(papers.to_json(found)) if args.json else papers.text(found))
     if found.failed:
         raise KilnError(f"{found.failed} of {len(found.contestants)} configurations have no time; the notes say why")
+    if isinstance(found.errors, papers.Missing) and args.table:
+        raise KilnError(found.errors.why)
 
 
 def _families(names: str | None) -> list[Family]:

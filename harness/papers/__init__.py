@@ -15,6 +15,7 @@ from harness.entrant import Contestant
 from harness.measure import Meter
 from harness.papers import concat, encoders, gemv, weights
 from harness.papers.ground import Ground, wrapped
+from harness.papers.weights import Missing
 from harness.probe import ProbeResult, probe
 from harness.supervisor import Supervisor
 from harness.tables import gigabytes_per_second, time_text
@@ -35,7 +36,7 @@ class Found:
     choice: DeviceChoice | None = None
     probed: ProbeResult | None = None
     gemvs: Sequence[gemv.Row] | None = None
-    errors: tuple[ErrorRow, ...] | weights.Missing | None = None
+    errors: tuple[ErrorRow, ...] | Missing | None = None
     kernels: Sequence[encoders.Kernel] | None = None
     concats: Sequence[concat.Row] | None = None
 
@@ -143,16 +144,22 @@ def _conditions(found: Found) -> list[str]:
         + ", ".join(f"{rate:.0f} GFLOPS {name}" for name, rate in sorted(rates.flops_per_ns.items()))
         + f", an empty kernel {time_text(rates.launch_ns)}",
     ]
-    ran = [one.measurement for one in found.contestants]
-    rounds = sorted({one.stats.samples for one in ran if one.stats})
+    ran = [one for one in found.contestants if one.measurement.stats]
+    rounds = sorted({one.measurement.stats.samples for one in ran if one.measurement.stats})
     if rounds:
         span = str(rounds[0]) if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
         lines += [
-            f"times: device events, the median of {span} interleaved rounds and its 95 % interval; weights cold",
+            f"times: device events, the median of {span} interleaved rounds and its 95 % interval; " + _coldness(ran),
             "before it was timed, every configuration was held against NumPy (float64) on this shape and awkward ones",
-            _clock([one.conditions for one in ran if one.stats]),
+            _clock([one.measurement.conditions for one in ran]),
         ]
     return wrapped(lines)
+
+
+def _coldness(ran: Sequence[Contestant]) -> str:
+    """Of the matrix products' weights: those of a norm are too few to fill a cache with copies."""
+    warm = [one for one in ran if one.candidate.workload.weights and not one.measurement.conditions.get("cold")]
+    return f"weights of {len(warm)} products partly cached" if warm else "weights cold"
 
 
 def _clock(conditions: Sequence[Mapping[str, Any]]) -> str:

@@ -60,6 +60,7 @@ def measure(
     step: Callable[[], None],
     models: Sequence[str] = MODELS,
     lengths: Sequence[int] = LENGTHS,
+    budget_s: float = _BUDGET_S,
 ) -> list[Row]:
     """Every length of every model."""
     found = []
@@ -72,7 +73,7 @@ def measure(
             pair = ground.pair(workload)
             copying = Candidate(COPYING, workload, COPYING.default(workload, ground.choice.sheet))
             candidates = [pair.default, copying, *([pair.tuned] if pair.tuned else [])]
-            contest = ground.race(candidates, 2 * LEAST_SAMPLES, _BUDGET_S)
+            contest = ground.race(candidates, 2 * LEAST_SAMPLES, budget_s)
             default, copied, *tuned = contest.contestants
             found.append(
                 Row(
@@ -155,11 +156,11 @@ def growth(rows: Sequence[Row]) -> str:
         if a is None or b is None:
             return "cannot be compared"
         times, layers = b.median_ns / a.median_ns, time_text(last.layers * b.median_ns)
-        return f"takes {times:.3g} times as long ({layers} in {last.layers} layers)"
+        return f"takes {times:.3g} times as long, {layers} in {last.layers} layers"
 
+    more = f"{last.cached} positions against {first.cached} ({last.cached / first.cached:.3g} times as many)"
     return (
-        f"{first.model}: of {last.cached / first.cached:.3g} times as many positions ({first.cached} and {last.cached}) "
-        f"in place {told(first.best, last.best)}, copying {told(first.copying, last.copying)}."
+        f"{first.model}, {more}: in place {told(first.best, last.best)}; copying {told(first.copying, last.copying)}."
     )
 
 

@@ -86,7 +86,10 @@ def _norms(tower: Tower, plain: Workload) -> Iterator[tuple[str, int, Workload]]
 
 
 def measure(
-    ground: Ground, step: Callable[[], None], wanted: Mapping[str, Sequence[tuple[str, int, Workload]]]
+    ground: Ground,
+    step: Callable[[], None],
+    wanted: Mapping[str, Sequence[tuple[str, int, Workload]]],
+    budget_s: float = _BUDGET_S,
 ) -> list[Kernel]:
     """Every kernel of the encoders in `wanted`, as `jobs` lists them."""
     found = []
@@ -94,7 +97,7 @@ def measure(
         for part, count, workload in parts:
             pair = ground.pair(workload)
             candidates = [pair.default, *([pair.tuned] if pair.tuned else [])]
-            contest = ground.race(candidates, 2 * LEAST_SAMPLES, _BUDGET_S)
+            contest = ground.race(candidates, 2 * LEAST_SAMPLES, budget_s)
             default, *tuned = contest.contestants
             least = ground.limit(default.candidate.family, workload, contest)
             best = tuned[0] if tuned else None

@@ -91,7 +91,8 @@ def text(rows: Sequence[Row], device: str) -> str:
         for row in TABLE_1
     ]
     lines = [
-        "Table 1: GEMV of one row of activations, weights [K, N] in E0M4 against INT4, both in groups of 128",
+        "Table 1: GEMV of one row of activations, weights [K, N] in E0M4 against INT4, both in groups of 128; "
+        f"activations fp16, arithmetic {rows[0].e0m4.candidate.workload.dtypes.compute}",
         f"measured on {device}:",
         table(_HEADS, [_cells(row) for row in rows]),
         *wrapped([*notes, *failures([one for row in rows for one in (row.e0m4, row.int4)])]),
@@ -123,14 +124,15 @@ def judgement(which: str, rows: Sequence[Row]) -> str:
     """What these rows say of the claim that E0M4 is cheaper to decode; a difference below TIE is none."""
     verdicts: dict[str, list[str]] = {}
     for row in rows:
-        found = row.acceleration
+        found, by = row.acceleration, ""
         if found is None:
             word = "cannot be compared"
         elif found.decided and max(found.ratio, 1 / found.ratio) > TIE:
             word = "E0M4 is faster" if found.ratio > 1 else "INT4 is faster"
+            by = f" (by {100 * (max(found.ratio, 1 / found.ratio) - 1):.2g} %)"
         else:
             word = "not told apart"
-        verdicts.setdefault(word, []).append(f"[{row.K}, {row.N}]")
+        verdicts.setdefault(word, []).append(f"[{row.K}, {row.N}]{by}")
     return f"{which}: " + "; ".join(f"{word} at {', '.join(shapes)}" for word, shapes in verdicts.items())
 
 
