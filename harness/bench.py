@@ -24,7 +24,7 @@ from harness.tables import MISSING, percent_text, table, time_text
 from harness.timing import LEAST_SAMPLES
 from kernels.identity import identify
 from kernels.plan import Planned
-from kernels.select import Level, select
+from kernels.select import Level, Selection, select
 from kernels.space import Space
 from kernels.spec import Config, Measurement, Verdict, Workload
 from kernels.tuned import Entry, TunedConfig
@@ -70,14 +70,10 @@ def lines(
     for item in planned:
         workload = item.workload
         family = kernels.families()[workload.family]
-        default = family.default(workload, choice.sheet)
-        if Space(family, workload, choice.sheet).reject(default):
+        pair = default_and_tuned(workload, choice, tuned)
+        if pair is None:
             continue
-        facts = identify(choice.description, choice.sheet)
-        chosen = select(tuned, workload, facts, family)
-        candidates = [Candidate(family, workload, default)]
-        if chosen.level is not Level.BUILT_IN:
-            candidates.append(_candidate(workload, chosen.entry))
+        candidates, chosen = pair
         contest = compete(meter, candidates, probed, rounds=2 * LEAST_SAMPLES, budget_s=BUDGET_S)
         measured = [one.measurement for one in contest.contestants]
         yield Line(
@@ -89,6 +85,24 @@ def lines(
             limit(family.cost(workload), contest.rates, workload.dtypes.compute, choice.sheet.cache_bytes),
             numpy_ns(family.numpy(workload)) if family.numpy else None,
         )
+
+
+def default_and_tuned(
+    workload: Workload, choice: DeviceChoice, tuned: Sequence[TunedConfig]
+) -> tuple[list[Candidate], Selection] | None:
+    """The family's default, then what `select` gives an engine of these documents where that is another's entry.
+
+    None where the default is not legal on this device.
+    """
+    family = kernels.families()[workload.family]
+    default = family.default(workload, choice.sheet)
+    if Space(family, workload, choice.sheet).reject(default):
+        return None
+    chosen = select(tuned, workload, identify(choice.description, choice.sheet), family)
+    candidates = [Candidate(family, workload, default)]
+    if chosen.level is not Level.BUILT_IN:
+        candidates.append(_candidate(workload, chosen.entry))
+    return candidates, chosen
 
 
 def _candidate(workload: Workload, entry: Entry) -> Candidate:

@@ -1,4 +1,4 @@
-"""The command line of the harness: `python -m harness doctor`, `probe`, `bench`, `validate`, `sanitize`, `telemetry`.
+"""The command line of the harness: `python -m harness VERB`.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 device not there, 130 interrupted.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import kernels
-from harness import bench, doctor, oclgrind, sanitize, sheets, validate
+from harness import bench, doctor, oclgrind, papers, sanitize, sheets, validate
 from harness.devices import DeviceChoice, resolve
 from harness.errors import DeviceMissing, KilnError, UsageError, ended
 from harness.measure import Meter
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. Errors are one sentence on stderr."""
     args = _parser().parse_args(argv)
     verbs = {"doctor": _doctor, "probe": _probe, "bench": _bench, "validate": _validate, "sanitize": _sanitize}
-    verbs["telemetry"] = _telemetry
+    verbs |= {"telemetry": _telemetry, "tables": _tables}
     return ended(lambda: verbs[args.verb](args))
 
 
@@ -62,11 +62,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     watch = verbs.add_parser("sanitize", help="every variant under Oclgrind: memory, data races, uninitialised values")
     watch.add_argument("--install", action="store_true", help="install the package oclgrind where it is missing")
+    paper = verbs.add_parser("tables", help="Transformer-Lite's tables on this device, beside the published ones")
+    paper.add_argument("--device", metavar="D", default="auto", help=f"{device} (default %(default)s)")
+    paper.add_argument("--table", action="extend", nargs="+", choices=papers.TABLES, help="kv: figure 3 (default all)")
+    paper.add_argument("--config", action="append", type=Path, metavar="FILE", help="tuned configs (default: results/)")
+    paper.add_argument("--compute", default="fp32", choices=("fp32", "fp16"), help="arithmetic (default %(default)s)")
     for verb in (proof, watch):
         verb.add_argument("--kernels", metavar="A,B", help="families (default all)")
     sense = verbs.add_parser("telemetry", help="clocks, load, temperatures, battery and memory over time, with phases")
     telemetry.add_arguments(sense.add_argument, device)
-    for verb in (look, limits, race, proof, watch, sense):
+    for verb in (look, limits, race, proof, watch, sense, paper):
         verb.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -150,6 +155,19 @@ def _telemetry(args: argparse.Namespace) -> None:
     if args.out:
         telemetry.save(recording, args.out)
     say(json_text(recording.to_json()) if args.json else telemetry.text(recording))
+
+
+def _tables(args: argparse.Namespace) -> None:
+    wanted = args.table or papers.TABLES
+    choice = resolve(args.device) if papers.needs_device(wanted) else None
+    documents = [_document(path) for path in args.config or (bench.documents(choice) if choice else [])]
+    with _progress("step") as tell:
+        found = papers.measure(wanted, choice, documents, args.compute, tell)
+    say(json_text(papers.to_json(found)) if args.json else papers.text(found))
+    if found.failed:
+        raise KilnError(f"{found.failed} of {len(found.contestants)} configurations have no time; the notes say why")
+    if isinstance(found.errors, papers.Missing) and args.table:
+        raise KilnError(found.errors.why)
 
 
 def _families(names: str | None) -> list[Family]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.errors import UsageError
-from tuner import cli, replay
+from tuner import against, cli, replay
 from tuner.recorded import load
 
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "recorded-spaces"
@@ -159,3 +159,64 @@ def test_on_real_recorded_spaces_it_beats_what_is_published(name: str) -> None:
     # Kernel Tuner's annealing reaches 0.904 after 100 trials in the mean of the three, random search 0.806.
     found = replay.replay(load(RECORDED / f"{name}.npz"), repeats=2, budget=100)
     assert found.areas.mean() > 0.75
+
+
+# ---------------------------------------------------------------- against another tuner
+
+
+def other(path: Path, **more: Any) -> Path:
+    whole = {"tuner": "Other 1.0", "marks": [25, 50], "spaces": {"bowl": [0.5, 0.7, 0.6], "twin": [0.9, 0.9, 0.9]}}
+    path.write_text(json.dumps(whole | more))
+    return path
+
+
+def test_differences_to_another_tuner_have_standard_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spaces = [str(write(tmp_path / f"{name}.npz")) for name in ("bowl", "twin")]
+    words = [*spaces, "--repeats", "3", "--budget", "60", "--against", str(other(tmp_path / "o.json"))]
+    found = run(capsys, *words)
+    bowl, twin, mean = found["against"]["differences"]
+    assert found["against"]["tuner"] == "Other 1.0"
+    assert bowl["other_area"] == pytest.approx(0.6)
+    assert bowl["difference"] == pytest.approx(found["spaces"][0]["area"] - 0.6)
+    assert bowl["difference_se"] > 0
+    assert mean["difference"] == pytest.approx((bowl["difference"] + twin["difference"]) / 2)
+    assert cli.main(["replay", *words]) == 0
+    told = capsys.readouterr().out
+    assert "against Other 1.0, repeat by repeat:" in told
+    assert f"{mean['difference']:+.3f} ± {mean['difference_se']:.3f}" in told
+
+
+def test_a_difference_is_of_pairs() -> None:
+    found = against.Difference.of("s", np.array([0.9, 0.8, 0.7]), np.array([0.8, 0.8, 0.5]))
+    assert found.difference == pytest.approx(0.1)
+    assert found.se == pytest.approx(0.1 / 3**0.5)
+
+
+@pytest.mark.parametrize(
+    ("more", "repeats", "sentence"),
+    [
+        ({"marks": [25]}, "3", "was looked at after [25] trials, this replay is after [25, 50]"),
+        ({"spaces": {"x": [1.0]}}, "3", "has no space bowl; it has x"),
+        ({"spaces": {"bowl": [0.5, 2.0, 0.1]}}, "3", "no list of numbers from 0 to 1"),
+        ({}, "4", "has 3 repeats of bowl, not 4; give --repeats 3"),
+        ({}, "1", "--repeats is at least 2 beside --against"),
+        ({"tuner": None}, "3", "it has no tuner, or no spaces"),
+    ],
+)
+def test_files_that_cannot_be_paired_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: dict[str, Any], repeats: str, sentence: str
+) -> None:
+    words = [str(write(tmp_path / "bowl.npz")), "--repeats", repeats, "--budget", "60"]
+    assert cli.main(["replay", *words, "--against", str(other(tmp_path / "o.json", **more))]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_that_is_none_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["replay", str(write(tmp_path / "bowl.npz")), "--against"]
+    assert cli.main([*words, str(tmp_path / "none.json")]) == 2
+    assert "is not there; tests/kernel_tuner_areas.py writes such a file" in capsys.readouterr().err
+    (tmp_path / "bad.json").write_text("{")
+    assert cli.main([*words, str(tmp_path / "bad.json")]) == 2
+    assert "is no file of areas" in capsys.readouterr().err

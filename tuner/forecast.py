@@ -17,12 +17,12 @@ from kernels.jobs import Ask, Job
 from kernels.models import ModelSheet, load_model
 from kernels.peaks import Peaks
 from kernels.plan import Planned
+from kernels.published import FIGURES, Published
 from kernels.space import Layout, Space, layout_of
 from kernels.spec import Workload
 from tuner import layouts, setting
 from tuner.absent import Claim, shortlist
 from tuner.choose import Searched, choose_layouts, group_key
-from tuner.published import FIGURES, Published
 
 _ORDER = {"prefill": 0, "decode": 1}  # and then the towers
 KilnTimes = Mapping[Workload, float | None]  # ns of one call; None: Kiln has no legal configuration

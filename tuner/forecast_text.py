@@ -12,6 +12,7 @@ from harness.errors import UsageError
 from harness.tables import MISSING, json_text, say, table, time_text
 from kernels.jobs import GEMV_ROWS, dtype_policy
 from kernels.models import load_model, model_names
+from kernels.published import FIGURES, TABLE_1, Published
 from kernels.sheet import sheet_names
 from kernels.space import Space
 from kernels.spec import WeightFormat, Workload
@@ -31,7 +32,6 @@ from tuner.forecast import (
     roofline_ns,
 )
 from tuner.predict import MODEL_VERSION, rank
-from tuner.published import FIGURES, TABLE_1, Published
 
 # Why the replay and the paper are likely to differ: read from shapes and counts, proven by nothing.
 _WHY = {
@@ -80,14 +80,14 @@ def judged(replay: Replay) -> list[Judged]:
 
 def _judged_gemvs(replay: Replay) -> list[Judged]:
     claim, family, found = Claim.of(replay.device), kernels.families()["gemv_decode"], []
-    for row in TABLE_1:
+    for row in (one for one in TABLE_1 if one.device == replay.device):
         policy = dtype_policy("fp16", "fp16", FITTED_WEIGHTS)
         workload = Workload("gemv_decode", {"M": 1, "N": row.N, "K": row.K}, policy, FITTED_WEIGHTS)
         space = Space(family, workload, claim.sheet)
         least = roofline_ns(workload, claim.peaks)
         best = next(iter(rank(family, workload, space.configs(), claim.sheet, claim.peaks)))[0]
         what = f"GEMV {row.K}×{row.N}, table 1"
-        found.append(Judged(what, row.ns, least, best.ns, replay.of_roofline("decode", least), _WHY_GEMV))
+        found.append(Judged(what, row.int4_ns, least, best.ns, replay.of_roofline("decode", least), _WHY_GEMV))
     return found
 
 

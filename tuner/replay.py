@@ -17,6 +17,7 @@ import numpy as np
 from harness.devices import resolve
 from harness.errors import UsageError
 from harness.tables import json_text, say, table
+from tuner import against
 from tuner.donors import Donor
 from tuner.live import searches, slice_of
 from tuner.recorded import Recorded, load
@@ -62,7 +63,7 @@ def replay(
     seed: int = 0,
 ) -> Replayed:
     """Search a recorded space `repeats` times, with the seeds from `seed` on."""
-    marks = tuple(mark for mark in MARKS if mark <= budget) or (budget,)
+    marks = _marks(budget)
     stop = Stop(seconds=math.inf, trials=budget, patience=budget)
     fractions = np.zeros((repeats, len(marks)))
     for repeat in range(repeats):
@@ -93,6 +94,9 @@ def main(words: Sequence[str]) -> None:
     add("--sampler", default="kiln", metavar="NAME", help=f"{', '.join(SAMPLERS)} (default %(default)s)")
     add("--anonymous", action="store_true", help="call parameters x0, x1, …")
     add("--live", metavar="D", help="search on this device itself, and race what is found with the record's best")
+    add(
+        "--against", type=Path, metavar="FILE.json", help="another tuner's areas, as tests/kernel_tuner_areas.py writes"
+    )
     add("--json", action="store_true", help="print JSON")
     args = parser.parse_args(words)
     if args.repeats is None:
@@ -114,6 +118,8 @@ def main(words: Sequence[str]) -> None:
     for path, donor in zip(given, known, strict=True):
         if all(set(donor.params) != set(space.params) for space in spaces):
             raise UsageError(f"{path} has other parameters than every space, so it can be no donor")
+    names = [space.name for space in spaces]
+    other = against.load(args.against, names, _marks(args.budget), args.repeats) if args.against else None
     results = []
     for path, space in zip(args.spaces, spaces, strict=True):
         # A space is no donor of its own: that would be no search.
@@ -126,7 +132,16 @@ def main(words: Sequence[str]) -> None:
         results.append(
             replay(space, donors=donors, sampler=args.sampler, budget=args.budget, repeats=args.repeats, seed=args.seed)
         )
-    say(json_text({"spaces": [result.as_json() for result in results]}) if args.json else _table(results))
+    beside = against.differences(results, other) if other else []
+    if args.json:
+        more = {"against": against.to_json(beside, other)} if other else {}
+        say(json_text({"spaces": [result.as_json() for result in results], **more}))
+    else:
+        say("\n\n".join([_table(results), *([against.text(beside, other)] if other else [])]))
+
+
+def _marks(budget: int) -> tuple[int, ...]:
+    return tuple(mark for mark in MARKS if mark <= budget) or (budget,)
 
 
 def _live(args: argparse.Namespace, spaces: Sequence[Recorded]) -> None:

@@ -76,13 +76,53 @@ FIGURES = (
 )
 
 
+# What the paper's tables call the phones' processors, by the sheet of the GPU that is in them.
+PROCESSORS = {"adreno750": "Snapdragon 8 gen 3", "mali-g720": "MTK Dimensity 9300"}
+
+
 @dataclass(frozen=True)
 class Gemv:
-    """One row of Transformer-Lite's table 1: a matrix by one row of activations, on the Adreno 750."""
+    """One row of table 1: one row of activations by 4-bit weights [K, N], groups of 128, by the profiling interface.
 
+    The paper adds that a Mali's profiling times are usually longer than the real ones, and that the two processors'
+    should not be compared.
+    """
+
+    device: str  # a sheet's name
     K: int
     N: int
-    ns: float
+    fp4_ns: float  # E0M4
+    int4_ns: float
+    acceleration: float  # as printed: INT4 over FP4
 
 
-TABLE_1 = (Gemv(4096, 4096, 0.16e6), Gemv(4096, 11008, 0.39e6), Gemv(11008, 4096, 0.42e6))
+TABLE_1 = (
+    Gemv("adreno750", 4096, 4096, 0.16e6, 0.16e6, 1.00),
+    Gemv("adreno750", 4096, 11008, 0.39e6, 0.39e6, 1.00),
+    Gemv("adreno750", 11008, 4096, 0.42e6, 0.42e6, 1.00),
+    Gemv("mali-g720", 4096, 4096, 3.2e6, 5.0e6, 1.56),
+    Gemv("mali-g720", 4096, 11008, 6.0e6, 8.3e6, 1.38),
+    Gemv("mali-g720", 11008, 4096, 6.1e6, 8.1e6, 1.33),
+)
+
+
+@dataclass(frozen=True)
+class Error:
+    """One row of table 2: mean absolute errors of one matrix of Qwen1.5-4B-Chat's first layer, in the weights' unit."""
+
+    matrix: str
+    fp4: float
+    int4: float
+    ratio: float  # as printed: FP4 over INT4
+
+
+TABLE_2 = (
+    Error("q_proj", 0.002815, 0.002943, 0.957),
+    Error("k_proj", 0.002577, 0.002699, 0.955),
+    Error("v_proj", 0.0009236, 0.0009675, 0.955),
+    Error("o_proj", 0.0007606, 0.0007963, 0.955),
+    Error("up_proj", 0.001328, 0.001391, 0.955),
+    Error("gate_proj", 0.001307, 0.001369, 0.955),
+    Error("down_proj", 0.001323, 0.001386, 0.955),
+)
+TABLE_3 = tuple(figure for figure in FIGURES if figure.model == "clip-vit-b-32")
