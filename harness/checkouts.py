@@ -38,13 +38,16 @@ def checked_out(base: str, other: str | None, start: Path | None = None) -> Iter
     Raises UsageError for a name that is no commit, KilnError where git cannot help.
     """
     root = Path(_git(start or Path.cwd(), "rev-parse", "--show-toplevel"))
-    names = [(_commit(root, base), base), (_commit(root, other), other) if other else (None, WORKING_TREE)]
+    found = [(_commit(root, name) if name else None, name or WORKING_TREE) for name in (base, other)]
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Scratch() as scratch, contextlib.ExitStack() as trees:
             _git(root, "worktree", "prune")  # those of a run that was killed
             # Paths of one length: what hangs on the length of a path hangs on it on both sides alike.
-            sides = [trees.enter_context(_side(root, *name, scratch.path / f"side-{i}")) for i, name in enumerate(names)]
+            sides = [
+                trees.enter_context(_side(root, commit, name, scratch.path / f"side-{i}"))
+                for i, (commit, name) in enumerate(found)
+            ]
             built = scratch.path / "built"
             built.mkdir()
             yield sides[0], sides[1], built
@@ -65,7 +68,9 @@ def _side(root: Path, commit: str | None, name: str, path: Path) -> Iterator[Sid
         title = f"{name} ({commit[:9]})" if commit and not commit.startswith(name) else name[:12]
         for package in PACKAGES:
             if not (tree / package).is_dir():
-                raise KilnError(f"{title} has no folder {package}: it is no commit of Kiln, or one from before its kernels")
+                raise KilnError(
+                    f"{title} has no folder {package}: it is no commit of Kiln, or one from before its kernels"
+                )
             (path / package).symlink_to(tree / package)
         (path / "harness").symlink_to(Path(harness.__file__).resolve().parent)
         yield Side(title, path)
@@ -81,7 +86,7 @@ def _commit(root: Path, name: str) -> str:
         return _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     except KilnError as error:
         raise UsageError(
-            f'"{name}" is no commit of {root}; name one by branch, tag or id (a shallow clone has few: git fetch --unshallow)'
+            f'"{name}" is no commit of {root}; name one by branch, tag or id (in a shallow clone: git fetch --unshallow)'
         ) from error
 
 

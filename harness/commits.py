@@ -25,7 +25,7 @@ from harness.peer import Peer
 from harness.verdicts import BASE, CONTROL, OTHER, Change, Failure, Finding, Round, Session, Turn, anchor_differences
 from harness.verdicts import decide as decide_on
 
-ROUNDS, LEAST_ROUNDS = 18, 6  # of a session: multiples of the permutations of two sides and of three
+ROUNDS, LEAST_ROUNDS = 24, 6  # of a session: multiples of the permutations of two sides and of three
 _SESSION_NS = 4e9  # of rounds, within these bounds
 _TURN_NS = 5e6  # of a kernel in a turn, within the bounds that contests have too
 _LEAST, _MOST = 3, 25
@@ -75,8 +75,15 @@ class Report:
     gone: tuple[str, ...]  # workloads of the base alone
     new: tuple[str, ...]
     unreached: tuple[str, ...]  # not begun in time
-    anchors: Mapping[str, tuple[float, float]]  # A/A: the anchors' median ratio over sessions, and the largest |ratio - 1|
+    anchors: Mapping[
+        str, tuple[float, float]
+    ]  # A/A: the anchors' median ratio over sessions, and the largest |ratio - 1|
     seconds: float
+
+    @property
+    def rows(self) -> tuple[Compared, ...]:
+        """What was measured."""
+        return tuple(one for one in self.compared if one.finding)
 
     @property
     def worse(self) -> tuple[Compared, ...]:
@@ -126,7 +133,7 @@ def compare(asked: Asked, device: DeviceChoice, tell: Tell, start: Path | None =
 
 
 def _heaviest(both: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]], most: int | None) -> list[str]:
-    """The workloads' keys, families in turn and each one's heaviest first, so that time that runs out hits none alone."""
+    """The workloads' keys, families in turn, each one's heaviest first: time that runs out hits no family alone."""
     ranked: dict[str, list[str]] = {}
     for key, (_, item) in sorted(both.items(), key=lambda pair: -pair[1][1]["share"]):
         ranked.setdefault(item["family"], []).append(key)
@@ -235,7 +242,7 @@ class _Floor:
         return taken
 
     def anchors_apart(self) -> dict[str, tuple[float, float]]:
-        """How far the anchors, the same code on both sides, were from each other: median, and the largest of a session."""
+        """How far the anchors, one code on both sides, were apart: the median session, and the largest difference."""
         found = {}
         for name in self._anchors or ():
             logs = [value for sessions in self._measured for value in anchor_differences(sessions, name)]

@@ -12,7 +12,6 @@ Started by harness.peer with the commit's `kernels` first on its path; speaks th
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -158,7 +157,3 @@ def _op(handle: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Handler:
             return {"failed": f"{verdict} {failure}".strip()[:400]}, []
 
     return answer
-
-
-if __name__ == "__main__":
-    sys.exit(main())
