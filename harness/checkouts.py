@@ -86,7 +86,7 @@ def _commit(root: Path, name: str) -> str:
         return _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     except KilnError as error:
         raise UsageError(
-            f'"{name}" is no commit of {root}; name one by branch, tag or id (in a shallow clone: git fetch --unshallow)'
+            f'"{name}" is no commit of {root}; name one by branch, tag or id (shallow clone: git fetch --unshallow)'
         ) from error
 
 
