@@ -9,8 +9,9 @@ where there are such. What is left open, `compare --commits` settles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.errors import UsageError
 from harness.journal import IDENTITY, same_device
@@ -55,10 +56,9 @@ def compare_files(base: ResultFile, other: ResultFile) -> FileReport:
     """Compare what both files have. Raises UsageError where they cannot be compared: of two kinds or devices."""
     if base.kind != other.kind:
         raise UsageError(f"{base.path} is a {base.kind} and {other.path} a {other.kind}: two of one kind are compared")
-    if not same_device(base.device, other.device):
-        differing = [name for name in (*IDENTITY, "hints") if base.device.get(name) != other.device.get(name)]
-        told = "; ".join(f"{name}: {base.device.get(name)!r} and {other.device.get(name)!r}" for name in differing)
-        raise UsageError(f"{base.path} and {other.path} are of different devices or drivers ({told}); nothing follows")
+    for name in base.devices:
+        if name in other.devices:
+            _of_one_device(base, other, base.devices[name], other.devices[name])
     shared = [key for key in base.rows if key in other.rows]
     if not shared:
         raise UsageError(f"{base.path} and {other.path} have no measured workload in common")
@@ -71,6 +71,13 @@ def compare_files(base: ResultFile, other: ResultFile) -> FileReport:
         tuple(key for key in other.rows if key not in base.rows),
         scatter,
     )
+
+
+def _of_one_device(base: ResultFile, other: ResultFile, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    if not same_device(before, after):
+        differing = [name for name in (*IDENTITY, "hints") if before.get(name) != after.get(name)]
+        told = "; ".join(f"{name}: {before.get(name)!r} and {after.get(name)!r}" for name in differing)
+        raise UsageError(f"{base.path} and {other.path} are of different devices or drivers ({told}); nothing follows")
 
 
 def _same(base: Row, other: Row) -> bool | None:

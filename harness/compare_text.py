@@ -207,7 +207,7 @@ def _files_json(report: FileReport) -> dict[str, Any]:
         "kind": "files",
         "base": str(report.base.path),
         "other": str(report.other.path),
-        "device": dict(report.base.device),
+        "devices": {name: dict(device) for name, device in report.base.devices.items()},
         "scatter": None if report.scatter is None else list(report.scatter),
         "workloads": [
             {

@@ -9,7 +9,7 @@ be told from what a kernel does.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ class Row:
     """One measured workload of a file."""
 
     key: str  # the same in both files for the same job
+    device: str  # which of the file's, where it has several
     label: str
     median_ns: float
     interval_ns: tuple[float, float]
@@ -39,7 +40,7 @@ class ResultFile:
 
     path: Path
     kind: str
-    device: Mapping[str, Any]  # as a runner describes it, as far as the file tells
+    devices: Mapping[str, Mapping[str, Any]]  # by the rows' `device`: as a runner describes it, as far as is told
     rows: Mapping[str, Row]
     notes: tuple[str, ...]
 
@@ -87,7 +88,7 @@ def _tuned(path: Path, document: TunedConfig) -> ResultFile:
             else:
                 rows[f"{family} {entry.id}"] = _entry(family, entry)
     notes = (f"{path}: {unmeasured} entries are predictions, which nobody measured; left out",) if unmeasured else ()
-    return ResultFile(path, TUNED, device, rows, notes)
+    return ResultFile(path, TUNED, {"": device}, rows, notes)
 
 
 def _entry(family: str, entry: Entry) -> Row:
@@ -97,7 +98,9 @@ def _entry(family: str, entry: Entry) -> Row:
     limit_ns = stats.percent_of_limit / 100 * stats.median_ns if stats.percent_of_limit else None
     launches = json.dumps([[one.entry, repr(one.grid), one.local, repr(one.args)] for one in entry.launches])
     program = "\n".join((entry.source_sha256, *entry.build_options, launches))
-    return Row(f"{family} {entry.id}", f"{family} {entry.id}", stats.median_ns, stats.interval_ns, program, limit_ns)
+    return Row(
+        f"{family} {entry.id}", "", f"{family} {entry.id}", stats.median_ns, stats.interval_ns, program, limit_ns
+    )
 
 
 def _bench(path: Path, data: Mapping[str, Any]) -> ResultFile:
@@ -106,29 +109,23 @@ def _bench(path: Path, data: Mapping[str, Any]) -> ResultFile:
         for which in ("default", "tuned"):
             found = line[which]
             if found and "median_ns" in found:
-                key = f"{line['workload']} ({which})"
+                key, label = f"{line['workload']} ({which})", f"{line['label']} ({which})"
                 low, high = found["interval_ns"]
-                rows[key] = Row(
-                    key, f"{line['label']} ({which})", found["median_ns"], (low, high), None, line["limit_ns"]
-                )
-    return ResultFile(path, BENCH, dict(data["description"]), rows, ())
+                rows[key] = Row(key, "", label, found["median_ns"], (low, high), None, line["limit_ns"])
+    return ResultFile(path, BENCH, {"": dict(data["description"])}, rows, ())
 
 
 def _pytest(path: Path, data: Mapping[str, Any]) -> ResultFile:
     told = [one["extra_info"] for one in data["benchmarks"] if "description" in one.get("extra_info", {})]
     if not told:
         raise KilnError(f"{path} does not say which device it is of: it was saved by something else than make bench")
-    return ResultFile(path, PYTEST, dict(told[0]["description"]), {row.key: row for row in _benchmarks(data)}, ())
+    devices = {info["device"]: dict(info["description"]) for info in told}
+    return ResultFile(path, PYTEST, devices, {row.key: row for row in map(_benchmark, told)}, ())
 
 
-def _benchmarks(data: Mapping[str, Any]) -> Iterator[Row]:
-    for one in data["benchmarks"]:
-        info = one.get("extra_info", {})
-        if "description" not in info:
-            continue
-        low, high = info["interval_ns"]
-        yardstick = info["anchors_ns"].get("madd" if info["limited_by"] == "arithmetic" else "read")
-        key = f"{info['device']} {info['workload']}"
-        yield Row(
-            key, f"{info['device']} {info['label']}", info["median_ns"], (low, high), info["candidate"], yardstick
-        )
+def _benchmark(info: Mapping[str, Any]) -> Row:
+    low, high = info["interval_ns"]
+    yardstick = info["anchors_ns"].get("madd" if info["limited_by"] == "arithmetic" else "read")
+    device = info["device"]
+    key, label = f"{device} {info['workload']}", f"{device} {info['label']}"
+    return Row(key, device, label, info["median_ns"], (low, high), info["candidate"], yardstick)

@@ -25,8 +25,8 @@ FAMILIES = ("flash_attention", "gemm_prefill", "gemv_decode", "kv_concat", "rmsn
 COMPARE = ("-m", "harness", "compare", "--device", "cpu", "--weights", "int4/g128", "--json")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * 3600)]
 
-# Three work-items of twenty do all their work twice. How often the loop turns is nothing that a compiler can know, or it
-# would see that only the last turn counts.
+# Three work-items of twenty do all their work twice. How often the loop turns is nothing that a compiler can know, or
+# it would see that only the last turn counts.
 LOOP = "  for (int c = 0; c < chunk_count(K); c++) {\n#if XLOCAL\n    barrier"
 AGAIN = """  for (int again = g % 20 < 3 ? (M > 1000000 ? K : 1) : 0; again >= 0; again--) {
 #pragma unroll
@@ -39,7 +39,7 @@ END = "#pragma unroll\n  for (int b = 0; b < BLOCKS; b++) store_block"
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone whose branch `slow` has one kernel slowed down, and whose branch `comment` changes nothing that counts."""
+    """A clone: its branch `slow` has one kernel slowed down, its branch `comment` changes nothing that counts."""
     if not (ROOT / ".git").exists():
         pytest.skip("this is no git checkout")
     path = tmp_path_factory.mktemp("clone") / "kiln"
@@ -99,11 +99,10 @@ def told(report: dict[str, Any]) -> str:
     lines = [f"{report['seconds']:.0f} s; anchors {report['anchors']}"]
     for one in report["workloads"]:
         if effect := one.get("effect"):
-            low, high = (100 * (end - 1) for end in effect["interval"])
-            lines.append(
-                f"  {one['family']:16} {one['label']:24} {100 * (effect['ratio'] - 1):+6.1f} % ({low:+.1f} to {high:+.1f}), "
-                f"{effect['sessions']} sessions, {one['way']}, control: {one['control'] is not None}: {one['verdict']}"
-            )
+            change, low, high = (100 * (ratio - 1) for ratio in (effect["ratio"], *effect["interval"]))
+            what = f"{one['family']:16} {one['label']:24} {change:+6.1f} % ({low:+.1f} to {high:+.1f})"
+            again = "" if one["control"] is None else ", measured again"
+            lines.append(f"  {what}, {effect['sessions']} sessions, {one['way']}{again}: {one['verdict']}")
     return "\n".join(lines)
 
 
