@@ -65,16 +65,16 @@ def worktrees(path: Path) -> int:
 
 @pytest.mark.parametrize("end", [None, KilnError("no"), KeyboardInterrupt()])
 def test_worktrees_go_away_however_it_ends(repository: Path, end: BaseException | None) -> None:
-    with contextlib.suppress(KilnError, KeyboardInterrupt):
-        with checked_out("good", "comment", repository) as (base, other, built):
-            assert worktrees(repository) == 3
-            assert (base.path / "kernels" / "rmsnorm" / "rows.cl").read_text() != (
-                other.path / "kernels" / "rmsnorm" / "rows.cl"
-            ).read_text()
-            assert len(str(base.path)) == len(str(other.path))
-            assert (base.path / "harness" / "side.py").exists()
-            if end is not None:
-                raise end
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(KilnError, KeyboardInterrupt))
+        base, other, built = stack.enter_context(checked_out("good", "comment", repository))
+        assert worktrees(repository) == 3
+        rows = [(side.path / "kernels" / "rmsnorm" / "rows.cl").read_text() for side in (base, other)]
+        assert rows[0] != rows[1]
+        assert len(str(base.path)) == len(str(other.path))
+        assert (base.path / "harness" / "side.py").exists()
+        if end is not None:
+            raise end
     assert worktrees(repository) == 1
     assert not base.path.exists()
     assert not built.exists()
