@@ -16,10 +16,11 @@ from pathlib import Path
 
 import harness
 from harness.errors import KilnError, UsageError
-from harness.scratch import Scratch
+from harness.scratch import PREFIX, Scratch
 
 PACKAGES = ("kernels", "reference")  # what a commit brings
 WORKING_TREE = "working tree"  # the name of the side that is no commit
+_SIDE, _TREE = "side-", "tree"  # of a side's folder, and of the checkout in it
 
 
 @dataclass(frozen=True)
@@ -42,22 +43,22 @@ def checked_out(base: str, other: str | None, start: Path | None = None) -> Iter
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Scratch() as scratch, contextlib.ExitStack() as trees:
-            _git(root, "worktree", "prune")  # those of a run that was killed
+            _forget_lost(root)
             # Paths of one length: what hangs on the length of a path hangs on it on both sides alike.
             sides = [
-                trees.enter_context(_side(root, commit, name, scratch.path / f"side-{i}"))
+                trees.enter_context(_side(root, commit, name, scratch.path / f"{_SIDE}{i}"))
                 for i, (commit, name) in enumerate(found)
             ]
             built = scratch.path / "built"
             built.mkdir()
             yield sides[0], sides[1], built
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextlib.contextmanager
 def _side(root: Path, commit: str | None, name: str, path: Path) -> Iterator[Side]:
-    tree = path / "tree"
+    tree = path / _TREE
     path.mkdir()
     try:
         if commit:
@@ -76,9 +77,18 @@ def _side(root: Path, commit: str | None, name: str, path: Path) -> Iterator[Sid
         yield Side(title, path)
     finally:
         if commit:
-            shutil.rmtree(tree, ignore_errors=True)
             with contextlib.suppress(KilnError):
-                _git(root, "worktree", "prune")
+                _git(root, "worktree", "remove", "--force", str(tree))
+
+
+def _forget_lost(root: Path) -> None:
+    """Have git forget the worktrees of runs that were killed, whose folders a later run has swept; nobody else's."""
+    for line in _git(root, "worktree", "list", "--porcelain").splitlines():
+        path = Path(line.removeprefix("worktree "))
+        ours = path.name == _TREE and path.parent.name.startswith(_SIDE) and path.parent.parent.name.startswith(PREFIX)
+        if ours and not path.exists():
+            with contextlib.suppress(KilnError):  # another run was first
+                _git(root, "worktree", "remove", "--force", str(path))
 
 
 def _commit(root: Path, name: str) -> str:
@@ -92,7 +102,8 @@ def _commit(root: Path, name: str) -> str:
 
 def _git(folder: Path, *words: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *words], check=False, capture_output=True, text=True)
+        command = ["git", "-C", str(folder), "-c", "core.hooksPath=/dev/null", *words]  # no hook is meant by this
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
     except OSError as error:
         raise KilnError(f"git does not start ({error.strerror}): compare --commits needs it") from error
     if done.returncode:

@@ -80,12 +80,15 @@ def test_worktrees_go_away_however_it_ends(repository: Path, end: BaseException 
     assert not built.exists()
 
 
-def test_what_a_killed_run_left_is_pruned_by_the_next(repository: Path, tmp_path: Path) -> None:
-    git(repository, "worktree", "add", "--detach", str(tmp_path / "left"), "good")
-    shutil.rmtree(tmp_path / "left")
+def test_what_a_killed_run_left_is_forgotten_by_the_next_and_nothing_else(repository: Path, tmp_path: Path) -> None:
+    ours, users = tmp_path / "kiln-runner-x" / "side-0" / "tree", tmp_path / "on a disk that is not mounted now"
+    for path in (ours, users):
+        git(repository, "worktree", "add", "--detach", str(path), "good")
+        shutil.rmtree(path)
     with checked_out("good", "good", repository):
-        assert worktrees(repository) == 3
-    assert worktrees(repository) == 1
+        assert worktrees(repository) == 4
+    assert worktrees(repository) == 2
+    git(repository, "worktree", "prune")
 
 
 def test_the_working_tree_is_copied_as_it_is(repository: Path) -> None:
