@@ -25,7 +25,7 @@ from harness.peer import Peer
 from harness.verdicts import BASE, CONTROL, OTHER, Change, Failure, Finding, Round, Session, Turn, anchor_differences
 from harness.verdicts import decide as decide_on
 
-ROUNDS, LEAST_ROUNDS = 24, 6  # of a session: multiples of the permutations of two sides and of three
+ROUNDS, LEAST_ROUNDS = 36, 6  # of a session: multiples of the permutations of two sides and of three
 _SESSION_NS = 4e9  # of rounds, within these bounds
 _TURN_NS = 5e6  # of a kernel in a turn, within the bounds that contests have too
 _LEAST, _MOST = 3, 25

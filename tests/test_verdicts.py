@@ -205,4 +205,4 @@ def test_the_way_follows_the_noise() -> None:
         pace = float(np.exp(random.normal(0, 0.2)))
         return Turn(1e6 * pace, {"read": 2e6 * pace, "madd": 1e6 * float(np.exp(random.normal(0, 0.01)))})
 
-    assert best_way([[{BASE: turn(), OTHER: turn()} for _ in range(24)] for _ in range(3)]) == "median / read"
+    assert best_way([[{BASE: turn(), OTHER: turn()} for _ in range(24)] for _ in range(12)]) == "median / read"
