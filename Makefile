@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup tune test test-scale soak check bench sanitize validate wheel lowest shows engine-example fuzz-config ci clean
+.PHONY: help setup tune test test-scale soak check bench bench-compare bench-demo sanitize validate wheel lowest shows engine-example fuzz-config ci clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -37,9 +37,16 @@ check: setup ## ruff and mypy
 	$(VENV)/bin/mypy
 	@$(PY) .ci/lines.py
 
-bench: setup ## device times of every default through pytest-benchmark, saved under .benchmarks/
+bench: setup ## device times of every family and model through pytest-benchmark, saved under .benchmarks/
 	$(PY) -m pytest -o addopts= --benchmark-only --benchmark-autosave --benchmark-columns=median,iqr,min,rounds \
 		--benchmark-sort=name tests/test_bench.py
+
+BASE ?= HEAD~1
+bench-compare: setup ## has a kernel become slower since BASE (a commit)? both measured side by side; fails if so
+	$(PY) -m harness compare --device cpu --commits $(BASE) HEAD
+
+bench-demo: setup ## bench-compare finds a 15 % slow-down in 5 of 5 runs, and nothing in 10 unchanged ones
+	$(PY) -m pytest -m slow -s tests/test_compare_live.py
 
 validate: setup ## every variant with each format and option once, against NumPy, on both CPU runtimes
 	$(PY) -m harness validate --device cpu --quick

@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import kernels
-from harness import bench, doctor, oclgrind, papers, sanitize, sheets, validate
+from harness import bench, compare, doctor, oclgrind, papers, sanitize, sheets, validate
 from harness.devices import DeviceChoice, resolve
 from harness.errors import DeviceMissing, KilnError, UsageError, ended
 from harness.measure import Meter
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. Errors are one sentence on stderr."""
     args = _parser().parse_args(argv)
     verbs = {"doctor": _doctor, "probe": _probe, "bench": _bench, "validate": _validate, "sanitize": _sanitize}
-    verbs |= {"telemetry": _telemetry, "tables": _tables}
+    verbs |= {"telemetry": _telemetry, "tables": _tables, "compare": _compare}
     return ended(lambda: verbs[args.verb](args))
 
 
@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     race.add_argument("--compute", default="fp32", choices=("fp32", "fp16", "int8"), help="(default %(default)s)")
     race.add_argument("--cache", default="fp16", choices=("fp16", "int8", "int4"), help="(default %(default)s)")
     race.add_argument("--config", action="append", type=Path, metavar="FILE", help="tuned configs (default: results/)")
+    compare.add_arguments(
+        verbs.add_parser("compare", help="two result files, or two commits: improved, regressed or noise")
+    )
     proof = verbs.add_parser("validate", help="every variant, format, policy and option against the reference")
     proof.add_argument("--device", metavar="D", default="auto", help=f"{device} (default %(default)s)")
     proof.add_argument(
@@ -127,6 +130,11 @@ def _document(path: Path) -> TunedConfig:
         return tuned.load(path)
     except (OSError, ValueError) as error:
         raise KilnError(str(error)) from error
+
+
+def _compare(args: argparse.Namespace) -> None:
+    with tqdm(disable=None, bar_format="{desc}") as bar:
+        compare.command(args, bar.set_description_str)
 
 
 def _validate(args: argparse.Namespace) -> None:

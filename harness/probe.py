@@ -177,6 +177,24 @@ def probe(supervisor: Supervisor, sheet: DeviceSheet) -> ProbeResult:
     return ProbeResult(read, copy, madd, launch_ns, wall_ns, reported_ns, seen_ns, cold, tuple(search.failures))
 
 
+def anchors(supervisor: Supervisor, sheet: DeviceSheet) -> dict[str, ProbeKernel]:
+    """One kernel that waits for memory, "read", and one for arithmetic, "madd", in a second or two.
+
+    They are not the device's utmost, as `probe` finds it, but go up and down with it, which is what anchors are for.
+    Whatever does not work here is left out.
+    """
+    search = _Search(supervisor, sheet)
+    found = {}
+    if read := next((kernel for kernel in _moving("read", sheet) if search.verified(kernel)), None):
+        found["read"] = read
+    items = sheet.compute_units * _MADD_ITEMS_PER_UNIT[sheet.kind]
+    madd = ProbeKernel("madd", width=_WIDTHS[sheet.kind][1], unroll=8, items=items, local=_MADD_GROUPS[sheet.kind][0])
+    if sized := search.sized([madd]):
+        found["madd"] = sized[0]
+    search.bed.drop()
+    return found
+
+
 def _moving(what: str, sheet: DeviceSheet, widths: Sequence[int] = ()) -> list[ProbeKernel]:
     """Ways to read or copy READ_BYTES, or the largest power of two that the device allocates."""
     size = min(READ_BYTES[sheet.kind], 1 << (sheet.max_alloc_bytes.bit_length() - 1))
@@ -224,7 +242,7 @@ class _Search:
 
     def best(self, ways: Iterable[ProbeKernel], what: str) -> Rate:
         """The way with the best median over interleaved rounds, its work verified."""
-        verified = (kernel for _, kernel in self.look(ways) if self._verified(kernel))
+        verified = (kernel for _, kernel in self.look(ways) if self.verified(kernel))
         finalists = list(islice(verified, _FINALISTS))
         times: dict[ProbeKernel, list[float]] = {kernel: [] for kernel in finalists}
         for _ in range(_FINAL_ROUNDS):
@@ -237,7 +255,8 @@ class _Search:
             raise KilnError(f"no way to {what} works on {self._sheet.name}: {told}; the driver or the device is broken")
         return max(rates, key=lambda rate: rate.per_ns)
 
-    def _verified(self, kernel: ProbeKernel) -> bool:
+    def verified(self, kernel: ProbeKernel) -> bool:
+        """Whether a way does its work."""
         try:
             self.bed.verify(kernel)
         except (Refused, RunnerLost, ProbeError) as failure:
@@ -264,13 +283,16 @@ class _Search:
         return self.best([kernel for _, kernel in ranked[:_FINALISTS]], f"multiply in fp{16 if half else 32}")
 
     def _madd_look(self, ways: Iterable[ProbeKernel]) -> list[tuple[float, ProbeKernel]]:
-        """As `look`, each way with so many rounds that it takes about _MADD_NS."""
+        return self.look(self.sized(ways))
+
+    def sized(self, ways: Iterable[ProbeKernel]) -> list[ProbeKernel]:
+        """Ways to multiply that work, each with so many rounds that it takes about _MADD_NS."""
         sized = []
         for kernel in ways:
             short = replace(kernel, amount=256)
             if times := self.time(short, _LOOK_SAMPLES):
                 sized.append(replace(kernel, amount=max(256, round(256 * _MADD_NS / timing.stats(times).median_ns))))
-        return self.look(sized)
+        return sized
 
     def empty(self) -> tuple[float, float, int | None]:
         """(device time, share of a batch without profiling, smallest step between stamps) of an empty kernel, ns."""

@@ -19,7 +19,7 @@ from typing import Self
 
 from harness.errors import KilnError
 
-_PREFIX = "kiln-runner-"
+PREFIX = "kiln-runner-"
 _LOCK = "lock"
 _YOUNG_S = 60.0  # between its making and its locking a folder is nobody's
 
@@ -31,7 +31,7 @@ class Scratch:
         """Make and lock it. Raises KilnError where there is no room for it."""
         try:
             _sweep(Path(tempfile.gettempdir()))
-            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+            self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
             lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as error:
@@ -55,7 +55,7 @@ def _remove(path: Path, lock: int) -> None:
 
 
 def _sweep(parent: Path) -> None:
-    for path in parent.glob(f"{_PREFIX}*"):
+    for path in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):  # another user's, or another sweep was first, or its host lives
             if time.time() - path.stat().st_mtime < _YOUNG_S:
                 continue

@@ -1,0 +1,300 @@
+"""What a comparison of two sides may conclude: improved, regressed or within noise, from sessions of paired rounds.
+
+A *round* times both sides right after each other, each with the same anchor kernels; a *session* is some rounds of one
+pair of processes. Two processes of the very same program differ by some percent for as long as they live, by where
+their pages and code happen to lie; so the unit of all statistics is the session, whose processes are fresh, and not
+the round. Logarithms of ratios are averaged; what is shown is other/base.
+
+Many workloads at 95 % each would cry wolf in every run. So all are screened with few sessions, and whoever looks
+changed is measured again, alone, in more sessions, together with a *control*: a second process of the base. The verdict
+rests on these fresh sessions only. It is "changed" where the other side is slower, or faster, than both processes of
+the base: where the intervals of both differences leave out 1. They come from Wilcoxon's signed ranks, which assume
+nothing about the noise but that it has no side; what has one, such as being started last, the control has too. Over all
+workloads of a run the chance of one false verdict is at most ALPHA, by Bonferroni over the suspects. No percentage is
+fixed: what is noise, the run itself tells.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from math import ceil, exp, log, log2, sqrt
+
+import numpy as np
+from scipy import special
+
+BASE, OTHER, CONTROL = "base", "other", "control"
+ALPHA = 0.01  # chance at most that a whole run calls any unchanged workload changed
+SCREENING = 0.05  # of an unchanged workload to be looked at again: costs time only
+LEAST_SESSIONS, MOST_SESSIONS = 3, 8  # of the screening: few workloads get more, so that a small edit's effect shows
+_SESSIONS = 24  # of the screening in all, within these bounds
+SPARE = 2  # sessions beyond those that could just decide, so that one odd session is no veto
+MEDIAN, FASTEST = "median", "fastest sixth"
+_PRIOR = 4.0  # degrees of freedom that all workloads' spread weighs beside a workload's own, of two or more
+
+
+class Change(enum.StrEnum):
+    """What came of one workload."""
+
+    IMPROVED = "improved"
+    REGRESSED = "regressed"
+    NOISE = "within noise"
+    BROKEN = "broken"  # runs on the base and not, or wrongly, on the other side: as bad as regressed
+    MENDED = "mended"  # the reverse
+    FAILED = "failed"  # on both
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One side's part of a round: median device times, ns."""
+
+    kernel_ns: float
+    anchors_ns: Mapping[str, float]
+
+
+Round = Mapping[str, Turn]  # by side
+Session = Sequence[Round]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A side that could not be measured."""
+
+    sides: tuple[str, ...]
+    log: str
+
+
+@dataclass(frozen=True)
+class Effect:
+    """How many times longer the other side takes: above 1 it is slower."""
+
+    ratio: float
+    interval: tuple[float, float]
+    confidence: float  # of the interval, for this one workload
+    sessions: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The verdict on one workload and what it rests on. Effects are None where nothing could be measured."""
+
+    change: Change
+    effect: Effect | None = None
+    control: Effect | None = None  # base against base in the same rounds; None: never under suspicion
+    base_ns: float | None = None  # medians over all rounds
+    other_ns: float | None = None
+    way: str | None = None  # how a session's rounds became one difference
+    log: str = ""  # of a failure
+
+
+Measure = Callable[[str, int, bool], "list[Session] | Failure"]  # (workload, sessions, with control)
+
+
+def decide(workloads: Sequence[str], measure: Measure) -> dict[str, Finding]:
+    """Screen all, confirm the suspects on fresh sessions; what cannot be measured is a finding too."""
+    count = sessions_of_screening(len(workloads))
+    found: dict[str, Finding] = {}
+    screened: dict[str, list[Session]] = {}
+    for workload in workloads:
+        taken = measure(workload, count, False)
+        if isinstance(taken, Failure):
+            found[workload] = _failed(taken)
+        else:
+            screened[workload] = taken
+    found |= screen(screened)
+    suspects = [name for name in screened if not _holds(found[name].effect, 1.0)]
+    level = ALPHA / max(1, len(suspects))
+    for workload in suspects:
+        taken = measure(workload, sessions_of_confirming(level), True)
+        found[workload] = _failed(taken) if isinstance(taken, Failure) else confirm(taken, level)
+    return {workload: found[workload] for workload in workloads}
+
+
+def sessions_of_screening(workloads: int) -> int:
+    """How many sessions each of so many workloads gets first."""
+    return max(LEAST_SESSIONS, min(MOST_SESSIONS, _SESSIONS // max(1, workloads)))
+
+
+def sessions_of_confirming(level: float) -> int:
+    """How many sessions can decide at this level: all to one side has chance 2 / 2ⁿ."""
+    return ceil(log2(2 / level)) + SPARE
+
+
+def _failed(failure: Failure) -> Finding:
+    changes: dict[tuple[str, ...], Change] = {(OTHER,): Change.BROKEN, (BASE,): Change.MENDED}
+    return Finding(changes.get(failure.sides, Change.FAILED), log=failure.log)
+
+
+# ---------------------------------------------------------------- one workload's sessions
+
+
+def best_way(sessions: Sequence[Session]) -> str:
+    """How to get a session's difference from its rounds: the way by which the halves of a session agree best.
+
+    MEDIAN of the rounds' ratios suits a quiet device; divided by an anchor, one whose pace changes within a round;
+    FASTEST, the mean of each side's fastest sixth of turns, a host that takes the processor away again and again, which
+    only ever adds. (Two cores kept busy by others, PoCL, one program on both sides, 24 sessions: the standard deviation
+    of a session was 7 to 12 % by medians and 2 to 5 % by the fastest sixth; an anchor's 3 to 11 and 0.2 to 1.4 %.)
+    An anchor's memory lies somewhere too: what its two processes differ by, up to 27 % for a session, would be the
+    kernel's, and counts against it. None of this tells which side is faster, so that choosing by it favours none.
+    """
+    every = [(_times(session, BASE), _times(session, OTHER)) for session in sessions]
+    anchors = set.intersection(*(set(base) & set(other) for base, other in every)) - {_KERNEL}
+    ways = [FASTEST, MEDIAN, *(f"{MEDIAN} / {anchor}" for anchor in sorted(anchors))]
+
+    def doubt(way: str) -> float:
+        halves = float(np.mean([_disagreement(base, other, way) for base, other in every]))
+        if way in (FASTEST, MEDIAN):
+            return halves
+        apart = [np.median(np.log(other[_anchor(way)] / base[_anchor(way)])) for base, other in every]
+        return halves + float(np.sqrt(np.mean(np.square(apart))))
+
+    return min(ways, key=doubt)
+
+
+def _anchor(way: str) -> str:
+    return way.removeprefix(f"{MEDIAN} / ")
+
+
+_KERNEL = "kernel"
+_Times = Mapping[str, np.ndarray]  # a side's rounds, by kernel or anchor
+
+
+def _times(session: Session, side: str) -> _Times:
+    anchors = {name: np.array([one[side].anchors_ns[name] for one in session]) for name in session[0][side].anchors_ns}
+    return {_KERNEL: np.array([one[side].kernel_ns for one in session]), **anchors}
+
+
+def _disagreement(base: _Times, other: _Times, way: str) -> float:
+    """How far the halves of a session are apart, over several ways to halve it: every 2nd round, every 2nd pair, …"""
+    rounds = np.arange(base[_KERNEL].size)
+    found = []
+    for stride in (1, 2, 3):
+        first = rounds // stride % 2 == 0
+        parts = [
+            ({n: v[half] for n, v in base.items()}, {n: v[half] for n, v in other.items()}) for half in (first, ~first)
+        ]
+        found.append(abs(_difference(*parts[0], way) - _difference(*parts[1], way)))
+    return float(np.mean(found))
+
+
+def _difference(base: _Times, other: _Times, way: str) -> float:
+    """log(other / base) of a session."""
+    if way == FASTEST:
+        count = max(1, round(base[_KERNEL].size / 6))
+        fastest = [float(np.mean(np.sort(side[_KERNEL])[:count])) for side in (base, other)]
+        return log(fastest[1] / fastest[0])
+    logs = np.log(other[_KERNEL] / base[_KERNEL])
+    if way != MEDIAN:
+        logs -= np.log(other[_anchor(way)] / base[_anchor(way)])
+    return float(np.median(logs))
+
+
+def differences(sessions: Sequence[Session], side: str, way: str, against: str = BASE) -> list[float]:
+    """log(side / against) of each session."""
+    return [_difference(_times(session, against), _times(session, side), way) for session in sessions]
+
+
+def anchor_differences(sessions: Sequence[Session], anchor: str) -> list[float]:
+    """log(other / base) of an anchor in each session: the same code on both sides, so that all of it is noise."""
+    alone = [
+        [{side: Turn(turn.anchors_ns[anchor], {}) for side, turn in one.items()} for one in session]
+        for session in sessions
+    ]
+    return differences(alone, OTHER, best_way(alone))
+
+
+def _finding(change: Change, sessions: Sequence[Session], way: str, effect: Effect, control: Effect | None) -> Finding:
+    base_ns, other_ns = (
+        float(np.median([one[side].kernel_ns for session in sessions for one in session])) for side in (BASE, OTHER)
+    )
+    return Finding(change, effect, control, base_ns, other_ns, way)
+
+
+# ---------------------------------------------------------------- screening
+
+
+def screen(screened: Mapping[str, Sequence[Session]]) -> dict[str, Finding]:
+    """Student's interval for each workload, all within noise as yet; one that leaves out 1 makes a suspect.
+
+    Of three sessions alone nobody knows the spread. All workloads' typical one, and that of the anchors, counts beside
+    a workload's own as so many more sessions would (a moderated t statistic: Smyth, Stat. Appl. Genet. Mol. Biol. 3,
+    2004, with the prior's weight fixed).
+    """
+    ways = {name: best_way(sessions) for name, sessions in screened.items()}
+    logs = {name: differences(sessions, OTHER, ways[name]) for name, sessions in screened.items()}
+    still = [
+        anchor_differences(sessions, anchor)
+        for sessions in screened.values()
+        for anchor in sessions[0][0][BASE].anchors_ns
+    ]
+    typical = typical_variance([*logs.values(), *still])
+    return {
+        name: _finding(Change.NOISE, screened[name], ways[name], student(values, typical), None)
+        for name, values in logs.items()
+    }
+
+
+def typical_variance(groups: Sequence[Sequence[float]]) -> float:
+    """The variance behind groups of a few values: their median, by what chance makes the median of so few too small."""
+    found = [
+        float(np.var(group, ddof=1)) * (len(group) - 1) / float(special.chdtri(len(group) - 1, 0.5))
+        for group in groups
+        if len(group) > 1
+    ]
+    return float(np.median(found)) if found else 0.0
+
+
+def student(logs: Sequence[float], typical: float) -> Effect:
+    """The mean of sessions and its interval, their variance moderated by what is typical."""
+    own = len(logs) - 1
+    variance = (_PRIOR * typical + own * (float(np.var(logs, ddof=1)) if own else 0.0)) / (_PRIOR + own)
+    half = float(special.stdtrit(_PRIOR + own, 1 - SCREENING / 2)) * sqrt(variance / len(logs))
+    middle = float(np.mean(logs))
+    return Effect(exp(middle), (exp(middle - half), exp(middle + half)), 1 - SCREENING, len(logs))
+
+
+# ---------------------------------------------------------------- confirming
+
+
+def confirm(sessions: Sequence[Session], level: float) -> Finding:
+    """The verdict from fresh sessions with a control: changed, if slower or faster than both processes of the base."""
+    way = best_way(sessions)
+    effect = signed_ranks(differences(sessions, OTHER, way), level)
+    second = signed_ranks(differences(sessions, OTHER, way, against=CONTROL), level)
+    control = signed_ranks(differences(sessions, CONTROL, way), level)
+    change = Change.NOISE
+    if min(effect.interval[0], second.interval[0]) > 1:
+        change = Change.REGRESSED
+    elif max(effect.interval[1], second.interval[1]) < 1:
+        change = Change.IMPROVED
+    return _finding(change, sessions, way, effect, control)
+
+
+def signed_ranks(logs: Sequence[float], level: float) -> Effect:
+    """The Hodges-Lehmann estimate and the interval that inverts Wilcoxon's signed-rank test at `level`, exactly.
+
+    (Hollander, Wolfe and Chicken, Nonparametric Statistical Methods, 3rd ed., sections 3.2 and 3.3.) With too few
+    sessions for the level the interval is the whole range, and `confidence` says what that is worth.
+    """
+    walsh = sorted((a + b) / 2 for a, b in combinations_with_replacement(logs, 2))
+    tail = np.cumsum(_rank_sums(len(logs)))  # tail[k]: chance that the ranks of one sign sum to at most k
+    cut = int(np.searchsorted(tail, level / 2, side="right"))  # how many Walsh averages each end can spare
+    outside = 2 * float(tail[cut - 1]) if cut else 2 * float(tail[0])
+    cut = max(1, cut)
+    low, high = walsh[cut - 1], walsh[-cut]
+    return Effect(exp(float(np.median(walsh))), (exp(low), exp(high)), 1 - outside, len(logs))
+
+
+def _rank_sums(count: int) -> np.ndarray:
+    """Chance of each sum of a random subset of 1…count."""
+    chance = np.array([1.0])
+    for rank in range(1, count + 1):
+        chance = (np.pad(chance, (0, rank)) + np.pad(chance, (rank, 0))) / 2
+    return chance
+
+
+def _holds(effect: Effect | None, ratio: float) -> bool:
+    return effect is not None and effect.interval[0] <= ratio <= effect.interval[1]
