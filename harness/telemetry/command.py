@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import sys
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
@@ -27,7 +26,7 @@ _COSTLY_PERCENT = 1.0
 
 def verb(args: Namespace) -> None:
     """The verb. Raises UsageError, DeviceMissing and KilnError; KeyboardInterrupt when all has been written."""
-    recording, interrupted = record(args.device, args.seconds, args.period_ms, sys.stdin if args.mark else None)
+    recording, interrupted = record(args.device, args.seconds, args.period_ms, _stdin() if args.mark else None)
     if args.out:
         save(recording, args.out)
     say(json_text(recording.to_json()) if args.json else text(recording))
@@ -76,6 +75,16 @@ def _sampled(recorder: Recorder, seconds: float, marks: Iterable[str] | None) ->
         interrupted = False
     phases.begin("", time.monotonic_ns())
     return recorder.stop(), interrupted
+
+
+def _stdin() -> Iterator[str]:
+    """Lines as they come; unbuffered, because a thread that waits in a buffer of Python's stops its exit. Raises
+    UsageError."""
+    try:
+        raw = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115  (stdin stays open)
+    except OSError as error:
+        raise UsageError("--mark reads phases from stdin, which is closed") from error
+    return (line.decode(errors="replace") for line in raw)
 
 
 def _listen(marks: Iterable[str], told: queue.SimpleQueue[tuple[int, str | None]]) -> None:
