@@ -41,3 +41,7 @@ def test_suggestions_keep_to_a_settled_layout() -> None:
 def test_the_default_stays_first() -> None:
     seeds = [*first_tries(SPACE, []), *suggestions(SPACE, PEAKS)]
     assert seeds[0] == dict(FAMILY.default(GEMV, PHONE))
+
+
+def test_a_cpu_gets_none() -> None:
+    assert suggestions(Space(FAMILY, GEMV, replace(PHONE, kind="cpu")), PEAKS) == []
