@@ -73,7 +73,7 @@ def alarms(found: dict[str, Finding]) -> set[str]:
     return {name for name, finding in found.items() if finding.change is not Change.NOISE}
 
 
-@pytest.mark.parametrize(("offset", "busy"), [(0.0, 0.0), (0.02, 0.4), (0.05, 0.8)])
+@pytest.mark.parametrize(("offset", "busy"), [(0.0, 0.0), (0.05, 0.6)])
 def test_unchanged_runs_raise_no_alarm(offset: float, busy: float) -> None:
     """Of 25 runs of eight unchanged workloads, at most one may err (ALPHA of them is 0.25)."""
     runs = [decide(WORKLOADS, Machine(seed, offset=offset, busy=busy).measure) for seed in range(25)]
@@ -101,14 +101,14 @@ def test_a_quiet_machine_shows_three_percent() -> None:
 
 
 def test_the_interval_holds_the_truth() -> None:
-    """Of 300 sessions-of-ten at 99 %, three may miss; binomial chance of more than nine is below 0.2 %."""
+    """Of 60 intervals at 99 % more than three miss the truth once in 300 times."""
     machine = Machine(5, effects={"a": 1.08})
     missed = 0
-    for _ in range(100):
+    for _ in range(60):
         effect = confirm(machine.measure("a", 10, True), 0.01).effect
         assert effect is not None
         missed += not effect.interval[0] <= 1.08 <= effect.interval[1]
-    assert missed <= 5
+    assert missed <= 3
 
 
 def test_suspects_are_measured_again_alone_with_a_control_and_judged_on_that() -> None:
