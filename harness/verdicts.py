@@ -31,6 +31,9 @@ SCREENING = 0.05  # of an unchanged workload to be looked at again: costs time o
 LEAST_SESSIONS, MOST_SESSIONS = 3, 8  # of the screening: few workloads get more, so that a small edit's effect shows
 _SESSIONS = 24  # of the screening in all, within these bounds
 SPARE = 2  # sessions beyond those that could just decide, so that one odd session is no veto
+# When suspects are judged: after how many times the first look's sessions, and which part of the level that look has,
+# so that looking again costs no more false verdicts. Who does not look changed any more is not measured on.
+LOOKS = ((1.0, 0.25), (1.5, 0.25), (2.25, 0.5))
 MEDIAN, FASTEST = "median", "fastest sixth"
 _PRIOR = 4.0  # degrees of freedom that all workloads' spread weighs beside a workload's own, of two or more
 
@@ -107,9 +110,24 @@ def decide(workloads: Sequence[str], measure: Measure) -> dict[str, Finding]:
     suspects = [name for name in screened if not _holds(found[name].effect, 1.0)]
     level = ALPHA / max(1, len(suspects))
     for workload in suspects:
-        taken = measure(workload, sessions_of_confirming(level), True)
-        found[workload] = _failed(taken) if isinstance(taken, Failure) else confirm(taken, level)
+        found[workload] = _settle(workload, measure, level)
     return {workload: found[workload] for workload in workloads}
+
+
+def _settle(workload: str, measure: Measure, level: float) -> Finding:
+    """The verdict on a suspect, from as many sessions as it takes and LOOKS allow."""
+    first = sessions_of_confirming(level * LOOKS[0][1])
+    sessions: list[Session] = []
+    found = Finding(Change.NOISE)
+    for times, part in LOOKS:
+        taken = measure(workload, ceil(first * times) - len(sessions), True)
+        if isinstance(taken, Failure):
+            return _failed(taken)
+        sessions += taken
+        found = confirm(sessions, level * part)
+        if found.change is not Change.NOISE or confirm(sessions, SCREENING).change is Change.NOISE:
+            break
+    return found
 
 
 def sessions_of_screening(workloads: int) -> int:
@@ -173,23 +191,20 @@ def _disagreement(base: _Times, other: _Times, way: str) -> float:
     found = []
     for stride in (1, 2, 3):
         first = rounds // stride % 2 == 0
-        parts = [
-            ({n: v[half] for n, v in base.items()}, {n: v[half] for n, v in other.items()}) for half in (first, ~first)
-        ]
-        found.append(abs(_difference(*parts[0], way) - _difference(*parts[1], way)))
+        found.append(abs(_difference(base, other, way, first) - _difference(base, other, way, ~first)))
     return float(np.mean(found))
 
 
-def _difference(base: _Times, other: _Times, way: str) -> float:
-    """log(other / base) of a session."""
+def _difference(base: _Times, other: _Times, way: str, rounds: np.ndarray | slice = slice(None)) -> float:
+    """log(other / base) of a session, or of some of its rounds."""
+    before, after = base[_KERNEL][rounds], other[_KERNEL][rounds]
     if way == FASTEST:
-        count = max(1, round(base[_KERNEL].size / 6))
-        fastest = [float(np.mean(np.sort(side[_KERNEL])[:count])) for side in (base, other)]
-        return log(fastest[1] / fastest[0])
-    logs = np.log(other[_KERNEL] / base[_KERNEL])
+        count = max(1, round(before.size / 6))
+        return log(np.sort(after)[:count].sum() / np.sort(before)[:count].sum())
+    ratios = after / before
     if way != MEDIAN:
-        logs -= np.log(other[_anchor(way)] / base[_anchor(way)])
-    return float(np.median(logs))
+        ratios = ratios * base[_anchor(way)][rounds] / other[_anchor(way)][rounds]
+    return float(np.median(np.log(ratios)))
 
 
 def differences(sessions: Sequence[Session], side: str, way: str, against: str = BASE) -> list[float]:

@@ -73,7 +73,7 @@ def alarms(found: dict[str, Finding]) -> set[str]:
     return {name for name, finding in found.items() if finding.change is not Change.NOISE}
 
 
-@pytest.mark.parametrize(("offset", "busy"), [(0.0, 0.0), (0.02, 0.4), (0.05, 0.8)])
+@pytest.mark.parametrize(("offset", "busy"), [(0.0, 0.0), (0.05, 0.6)])
 def test_unchanged_runs_raise_no_alarm(offset: float, busy: float) -> None:
     """Of 25 runs of eight unchanged workloads, at most one may err (ALPHA of them is 0.25)."""
     runs = [decide(WORKLOADS, Machine(seed, offset=offset, busy=busy).measure) for seed in range(25)]
@@ -101,14 +101,14 @@ def test_a_quiet_machine_shows_three_percent() -> None:
 
 
 def test_the_interval_holds_the_truth() -> None:
-    """Of 300 sessions-of-ten at 99 %, three may miss; binomial chance of more than nine is below 0.2 %."""
+    """Of 60 intervals at 99 % more than three miss the truth once in 300 times."""
     machine = Machine(5, effects={"a": 1.08})
     missed = 0
-    for _ in range(100):
+    for _ in range(60):
         effect = confirm(machine.measure("a", 10, True), 0.01).effect
         assert effect is not None
         missed += not effect.interval[0] <= 1.08 <= effect.interval[1]
-    assert missed <= 5
+    assert missed <= 3
 
 
 def test_suspects_are_measured_again_alone_with_a_control_and_judged_on_that() -> None:
@@ -117,12 +117,13 @@ def test_suspects_are_measured_again_alone_with_a_control_and_judged_on_that() -
     screening = [call for call in machine.asked if not call[2]]
     again = [call for call in machine.asked if call[2]]
     assert screening == [(name, 3, False) for name in WORKLOADS]
-    assert "w5" in {name for name, _, _ in again}
-    assert {sessions for _, sessions, _ in again} == {sessions_of_confirming(ALPHA / len(again))}
+    suspects = {name for name, _, _ in again}
+    assert "w5" in suspects
+    assert again[0][1] == sessions_of_confirming(ALPHA / len(suspects) / 4)
     assert found["w5"].control is not None
     assert found["w5"].effect is not None
-    assert found["w5"].effect.sessions == again[0][1]
-    assert all((finding.control is not None) == (name in {n for n, _, _ in again}) for name, finding in found.items())
+    assert found["w5"].effect.sessions == sum(count for name, count, _ in again if name == "w5")
+    assert all((finding.control is not None) == (name in suspects) for name, finding in found.items())
 
 
 def test_what_base_against_base_shows_is_no_regression() -> None:
@@ -148,6 +149,20 @@ def test_a_side_that_fails_is_a_finding() -> None:
     assert [found[name].change for name in failures] == [Change.BROKEN, Change.MENDED, Change.FAILED]
     assert found["a"].log == "wrong_result at M=1"
     assert found["a"].effect is None
+
+
+def test_a_suspect_is_measured_on_while_it_looks_changed() -> None:
+    """Noise of 10 % a process: 12 sessions seldom settle 15 %, up to 27 do more often, and what is none is let go."""
+    slow, same = [], []
+    for seed in range(12):
+        machine = Machine(seed, effects={"a": 1.15}, offset=0.1, busy=0)
+        slow.append((decide(["a"], machine.measure)["a"].change, sum(count for _, count, _ in machine.asked[1:])))
+        machine = Machine(seed, offset=0.1, busy=0)
+        same.append(decide(["a"], machine.measure)["a"].change)
+    assert set(same) == {Change.NOISE}
+    assert {count for _, count in slow} <= {0, 12, 18, 27}
+    settled = {count for change, count in slow if change is Change.REGRESSED}
+    assert len(settled) > 1
 
 
 def test_few_workloads_get_more_sessions() -> None:
