@@ -77,7 +77,7 @@ def lines(
         chosen = select(tuned, workload, facts, family)
         candidates = [Candidate(family, workload, default)]
         if chosen.level is not Level.BUILT_IN:
-            candidates.append(_candidate(workload, chosen.entry))
+            candidates.append(of_entry(workload, chosen.entry))
         contest = compete(meter, candidates, probed, rounds=2 * LEAST_SAMPLES, budget_s=BUDGET_S)
         measured = [one.measurement for one in contest.contestants]
         yield Line(
@@ -91,7 +91,7 @@ def lines(
         )
 
 
-def _candidate(workload: Workload, entry: Entry) -> Candidate:
+def of_entry(workload: Workload, entry: Entry) -> Candidate:
     """An entry as a candidate; the driver chooses the work-group where the entry leaves it to the driver."""
     config: Config = entry.config
     free = all(launch.local is None for launch in entry.launches)

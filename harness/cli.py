@@ -1,4 +1,4 @@
-"""The command line of the harness: `python -m harness doctor`, `probe`, `bench`, `validate`, `sanitize`.
+"""The command line of the harness: `python -m harness doctor`, `probe`, `bench`, `profile`, `validate`, `sanitize`.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 device not there, 130 interrupted.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import kernels
-from harness import bench, doctor, oclgrind, sanitize, sheets, validate
+from harness import bench, doctor, oclgrind, profile_text, sanitize, sheets, validate
 from harness.devices import DeviceChoice, resolve
 from harness.errors import DeviceMissing, KilnError, UsageError, ended
 from harness.measure import Meter
@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. Errors are one sentence on stderr."""
     args = _parser().parse_args(argv)
     verbs = {"doctor": _doctor, "probe": _probe, "bench": _bench, "validate": _validate, "sanitize": _sanitize}
+    verbs |= {"profile": lambda args: profile_text.run(args, _document, _progress)}
     return ended(lambda: verbs[args.verb](args))
 
 
@@ -53,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     race.add_argument("--compute", default="fp32", choices=("fp32", "fp16", "int8"), help="(default %(default)s)")
     race.add_argument("--cache", default="fp16", choices=("fp16", "int8", "int4"), help="(default %(default)s)")
     race.add_argument("--config", action="append", type=Path, metavar="FILE", help="tuned configs (default: results/)")
+    steps = verbs.add_parser("profile", help="whole steps of a model, every launch's stamps: tables and a Chrome trace")
+    steps.add_argument("--device", metavar="D", default="auto", help=f"{device} (default %(default)s)")
+    profile_text.add_arguments(steps)
     proof = verbs.add_parser("validate", help="every variant, format, policy and option against the reference")
     proof.add_argument("--device", metavar="D", default="auto", help=f"{device} (default %(default)s)")
     proof.add_argument(
@@ -62,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--install", action="store_true", help="install the package oclgrind where it is missing")
     for verb in (proof, watch):
         verb.add_argument("--kernels", metavar="A,B", help="families (default all)")
-    for verb in (look, limits, race, proof, watch):
+    for verb in (look, limits, race, steps, proof, watch):
         verb.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
