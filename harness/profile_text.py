@@ -15,15 +15,18 @@ from harness.errors import UsageError
 from harness.probe import broken
 from harness.profiling import REPEATS, Profile, StepProfile, profile
 from harness.shares import Row, Spread, Totals, rows, totals
-from harness.step import Step, steps
+from harness.step import remarks, steps
 from harness.tables import MISSING, bytes_text, json_text, percent_text, say, table, time_text
+from harness.telemetry import Recording
+from harness.telemetry import Spread as Summary
 from kernels.jobs import Ask
-from kernels.models import load_model
-from kernels.plan import CONTEXT
+from kernels.models import ModelSheet, load_model
+from kernels.plan import CONTEXT, OVERLAP
 from kernels.select import Level
 from kernels.spec import WeightFormat
 from kernels.tuned import TunedConfig
 
+LEFT_OUT = "looking up embeddings, activation and product behind separate gate and up GEMVs, choosing a token"
 HEADERS = ("family", "launches", "time", "±", "share", "gaps before", "% of limit", "limited by")
 Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
@@ -46,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, document: Callable[[Path], TunedConfig], progress: Progress) -> None:
     """The command. Raises UsageError, DeviceMissing and KilnError."""
-    model, asked = args.model, _steps(args)
+    sheet, ask = _asked(args)
     if args.repeats < 1:
         raise UsageError(f"--repeats {args.repeats}: at least one repeat is needed")
     if args.trace:
@@ -56,11 +59,12 @@ def run(args: argparse.Namespace, document: Callable[[Path], TunedConfig], progr
     with progress("step") as tell:
         found = profile(
             choice,
-            model,
-            asked,
+            sheet.name,
+            steps(sheet, ask),
             documents,
+            notes=remarks(sheet, ask),
             repeats=args.repeats,
-            telemetry=bool(args.telemetry or args.trace),
+            record=bool(args.telemetry or args.trace),
             tell=tell,
         )
     if args.trace:
@@ -68,8 +72,8 @@ def run(args: argparse.Namespace, document: Callable[[Path], TunedConfig], progr
     say(json_text(to_json(found)) if args.json else text(found, args.trace))
 
 
-def _steps(args: argparse.Namespace) -> tuple[Step, ...]:
-    """What was asked for, as steps. Raises UsageError."""
+def _asked(args: argparse.Namespace) -> tuple[ModelSheet, Ask]:
+    """The model and what is asked of it. Raises UsageError."""
     if args.prompt < 2:
         raise UsageError(f"--prompt {args.prompt}: a prefill has two tokens or more")
     context = args.context or max(CONTEXT, args.prompt + 1)
@@ -83,7 +87,8 @@ def _steps(args: argparse.Namespace) -> tuple[Step, ...]:
         sheet = load_model(args.model)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return steps(sheet, Ask((args.weights,), args.act, args.compute, args.cache, (1, args.prompt), context))
+    rows = (1, args.prompt)
+    return sheet, Ask((args.weights,), args.act, args.compute, args.cache, rows, context, overlap=OVERLAP)
 
 
 # ---------------------------------------------------------------- for people
@@ -92,7 +97,10 @@ def _steps(args: argparse.Namespace) -> tuple[Step, ...]:
 def text(found: Profile, trace_path: Path | None = None) -> str:
     """A table per step, then what a reader must know of them."""
     heading = f"{found.model} on {found.device}: {found.description['name']} ({found.description['platform_name']})"
-    parts = [heading, *(step_text(step) for step in found.steps), "\n".join(_notes(found))]
+    parts = [heading, *(step_text(step) for step in found.steps)]
+    if found.recording is not None:
+        parts.append(telemetry_text(found.recording))
+    parts.append("\n".join(_notes(found)))
     if trace_path is not None:
         parts.append(f"{trace_path}: open it at ui.perfetto.dev or chrome://tracing")
     return "\n\n".join(parts)
@@ -149,6 +157,7 @@ def _warnings(step: StepProfile, whole: Totals) -> list[str]:
 
 def _notes(found: Profile) -> list[str]:
     lines = [f"note: {note}" for note in found.notes]
+    lines.append(f"no part of a step: {LEFT_OUT}")
     for part, layers in found.layers.items():
         rotation = "" if layers.resident == layers.of else "; the layers take turns with them"
         lines.append(
@@ -163,22 +172,33 @@ def _notes(found: Profile) -> list[str]:
     lines.append(f"device stamps lie on the host's clock within ± {time_text(clock['uncertainty_ns'])}{known}")
     if found.recording is None:
         lines.append(f"telemetry: none, {found.recording_why}")
-    else:
-        lines += [f"telemetry: {line}" for line in _telemetry(found)]
     return lines
 
 
-def _telemetry(found: Profile) -> list[str]:
-    assert found.recording is not None
-    missing = [f"{signal.name} ({signal.why})" for signal in found.recording.signals if not signal.available]
-    lines = []
-    for phase, spreads in found.recording.summary.items():
-        values = ", ".join(
-            f"{name} {spread.mean:.3g}" + (f" ± {spread.sd:.2g}" if spread.sd is not None else "")
-            for name, spread in spreads.items()
-        )
-        lines.append(f"{phase}: {values or MISSING}")
-    return lines + ([f"unavailable: {'; '.join(missing)}"] if missing else [])
+def telemetry_text(recording: Recording) -> str:
+    """A row per signal, a column per phase: the mean of its repeats and their standard deviation."""
+    shown = [signal for signal in recording.signals if any(signal.name in s for s in recording.summary.values())]
+    body = [
+        [signal.name, *(_told(spreads.get(signal.name)) for spreads in recording.summary.values())] for signal in shown
+    ]
+    lines = [table(["telemetry", *recording.summary], body)]
+    missing: dict[str, list[str]] = {}
+    for signal in recording.signals:
+        if not signal.available:
+            missing.setdefault((signal.why or "no reason told").partition(";")[0], []).append(signal.name)
+    lines += [f"unavailable ({why}): {', '.join(names)}" for why, names in missing.items()]
+    if recording.energy is None:
+        lines.append(f"energy: {recording.energy_why}")
+    else:
+        joules = recording.energy["per_query_j"]
+        lines.append(f"energy of a query: {joules['mean']:.4g} J in {_count(joules['repeats'], 'repeat')}")
+    return "\n".join(lines)
+
+
+def _told(spread: Summary | None) -> str | None:
+    if spread is None:
+        return None
+    return f"{spread.mean:.4g}" + ("" if spread.sd is None else f" ± {spread.sd:.2g}")
 
 
 def _count(number: int, noun: str, plural: str = "") -> str:

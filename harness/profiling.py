@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import kernels
-from harness import clocks, timing
+from harness import clocks, telemetry, timing
 from harness.anchors import Anchors
 from harness.answers import Refused, Run, RunnerLost
 from harness.bench import of_entry
@@ -26,17 +26,15 @@ from harness.devices import DeviceChoice
 from harness.errors import KilnError
 from harness.measure import CACHES, Meter, cache_bytes
 from harness.probe import Limit, Rates, limit, probe
-from harness.resident import Layers, Residence
+from harness.resident import LAYERS_BYTES, Layers, Residence
 from harness.step import Call, Step
 from harness.supervisor import Supervisor
+from harness.telemetry import Recorder, Recording
 from kernels.identity import identify
 from kernels.select import Level, Selection, select
 from kernels.space import Space
-from kernels.spec import Measurement, Workload
+from kernels.spec import Measurement, Verdict, Workload
 from kernels.tuned import TunedConfig
-
-if TYPE_CHECKING:
-    from harness.telemetry import Recorder, Recording
 
 REPEATS = 5
 # Steps of one repeat: sensors that refresh ten times a second see little of one token.
@@ -155,16 +153,22 @@ def profile(
     steps: Sequence[Step],
     documents: Sequence[TunedConfig],
     *,
+    notes: Sequence[str] = (),
     repeats: int = REPEATS,
-    telemetry: bool = False,
+    record: bool = False,
     tell: Tell = lambda done, of: None,
 ) -> Profile:
-    """Profile the steps on a device. Raises KilnError where a job cannot run right, or the runner is lost."""
+    """Profile the steps on a device, `notes` told with it.
+
+    Raises KilnError where a job cannot run right, where memory is short, or where the runner is lost.
+    """
     start_ns = time.monotonic_ns()
     with Supervisor(choice.command) as supervisor:
-        recorder, why = _record(choice, supervisor) if telemetry else (None, "it was not asked for: --telemetry")
+        recorder, why = _record(choice, supervisor) if record else (None, "it was not asked for: --telemetry")
         try:
-            session = _Session(choice, supervisor, _Journal(recorder), steps, documents, repeats, tell)
+            session = _Session(
+                choice, supervisor, _Journal(recorder, notes=list(notes)), steps, documents, repeats, tell
+            )
             found = session.run()
         except (Refused, RunnerLost) as failure:
             raise KilnError(f"{model} on {choice.slug}: {failure}") from failure
@@ -184,8 +188,6 @@ def profile(
 
 def _record(choice: DeviceChoice, supervisor: Supervisor) -> tuple[Recorder | None, str | None]:
     try:
-        from harness import telemetry
-
         supervisor.hello()
         return telemetry.start(choice, supervisor), None
     except KilnError as error:
@@ -212,7 +214,7 @@ class _Session:
         self._documents = documents
         self._repeats = repeats
         self._meter = Meter(supervisor, choice.sheet)
-        self._residence = Residence()
+        self._residence = Residence(min(LAYERS_BYTES, choice.sheet.global_bytes // 4))
         self._chosen: dict[Workload, Chosen] = {}
         self._registered: set[tuple[str, str, Workload]] = set()
         self._built: set[str] = set()
@@ -229,16 +231,19 @@ class _Session:
                 self._prepare(step, call)
         self._meter.bench.store.clear()
         with self._journal.phase("load"):
-            resident_bytes = self._residence.load(supervisor)
-            for one in self._chosen.values():  # free, unless a crash while jobs were checked took programs along
-                supervisor.build(one.candidate.program, one.candidate.source, one.candidate.options)
+            resident_bytes = self._load()
+            for kernel in (chosen.candidate for chosen in self._chosen.values()):
+                # Free, unless a crash while jobs were checked took programs along.
+                supervisor.build(kernel.program, kernel.source, kernel.options)
         generation = supervisor.generation
         compute = {call.workload.dtypes.compute for step in self._steps for call in step.calls}
         anchors = Anchors(supervisor, probed, "fp16" if compute == {"fp16"} else "fp32", copy=True)
         timed = [_Timed(supervisor, step, *self._sequence(step)) for step in self._steps]
         for one in timed:
+            begun_ns = time.monotonic_ns()
             one.plain()
             one.wall_ns.clear()  # it compiled what a driver leaves for the first launch, and touched fresh memory
+            self._journal.spans.append(Span(f"warm-up: {one.step.name}", 0, begun_ns, time.monotonic_ns()))
             self._advance()
         for repeat in range(self._repeats):
             for one in timed:
@@ -267,6 +272,22 @@ class _Session:
             "clock": told,
             "notes": tuple(dict.fromkeys(self._journal.notes)),
         }
+
+    def _load(self) -> int:
+        """Weights and caches onto the device; returns their bytes. Raises KilnError where they do not fit."""
+        try:
+            return self._residence.load(self._supervisor)
+        except Refused as failure:
+            if failure.verdict is not Verdict.OUT_OF_RESOURCES:
+                raise
+            each = ", ".join(
+                f"{layers.resident} layers of the {part}, {layers.bytes_each >> 20} MiB each"
+                for part, layers in self._residence.layers.items()
+            )
+            raise KilnError(
+                f"{self._choice.slug} has no memory for {each}, beside what is not a layer's: try a smaller --context, "
+                f"a smaller model or --weights with fewer bits ({failure.message})"
+            ) from failure
 
     def _advance(self) -> None:
         self._done += 1

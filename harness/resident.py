@@ -18,7 +18,7 @@ from harness.step import CACHE, Call, Step, View
 from harness.supervisor import Supervisor
 from kernels.spec import Case, evaluate
 
-# Of layers' weights and caches: all of Gemma 2B's 18 in 4 bits (1.05 GiB), and a run still stays under 4 GiB.
+# Of layers' weights and caches: all of Gemma 2B's 18 in 4 bits (1 GiB), and a run still stays under 4 GiB.
 LAYERS_BYTES = 3 << 29
 
 
@@ -44,7 +44,7 @@ class Layers:
 class Residence:
     """Where each call's arguments are. Register every call, `load` once, then ask for launches."""
 
-    def __init__(self, room_bytes: int = LAYERS_BYTES) -> None:
+    def __init__(self, room_bytes: int) -> None:
         self.layers: dict[str, Layers] = {}  # by part, once loaded
         self._room = room_bytes
         self._tensors: dict[str, _Tensor] = {}

@@ -80,7 +80,7 @@ def rows(profile: StepProfile) -> list[Row]:
             waited.setdefault(family, []).append(gaps[family])
     means = {family: fmean(times) for family, times in spent.items()}
     found = []
-    for family, times in spent.items():
+    for family, spent_ns in spent.items():
         own = [one for one in profile.launched if one.family == family]
         limits = [profile.limits[one.call.workload.key] for one in own if one.first]
         by: dict[str, float] = {}
@@ -90,7 +90,7 @@ def rows(profile: StepProfile) -> list[Row]:
             Row(
                 family,
                 len(own),
-                Spread.of(times),
+                Spread.of(spent_ns),
                 means[family] / sum(means.values()),
                 Spread.of(waited[family]),
                 sum(by.values()),

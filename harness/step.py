@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 import kernels
@@ -20,6 +21,7 @@ from kernels.spec import Workload
 Phase = Literal["slice-encode", "prompt-eval", "token-eval"]  # as the OnePlus 13R study divides a query
 CACHE = "cache."  # begins the names of the tensors that are a layer's KV cache
 _ACT_BYTES = {"fp16": 2, "fp32": 4}
+_OWN: Mapping[str, View] = MappingProxyType({})  # weights named after their call
 _CACHED = {name: f"{CACHE}{name}" for name in ("k", "v", "ks", "vs")}
 
 
@@ -96,6 +98,12 @@ def steps(sheet: ModelSheet, ask: Ask) -> tuple[Step, ...]:
                 about = f"prefill: {rows} tokens"
                 found.append(Step("prefill", "prompt-eval", "decoder", d.layers, rows, about, calls))
     return tuple(found)
+
+
+def remarks(sheet: ModelSheet, ask: Ask) -> tuple[str, ...]:
+    """What the families left out or changed of what was asked, in sentences."""
+    found = [note for family in kernels.families().values() for note in family.jobs(sheet, ask)[1]]
+    return tuple(dict.fromkeys(found))
 
 
 class _Wiring:
@@ -177,11 +185,15 @@ class _Wiring:
             self._stream = total
         self._h = y
 
-    def _linear(self, name: str, layer: int | None, x: str, y: str, job: str = "", **wires: View) -> None:
+    def _linear(
+        self, name: str, layer: int | None, x: str, y: str, job: str = "", weights: Mapping[str, View] = _OWN
+    ) -> None:
         workload = self._job(self._matmul[job or name], job or name)
-        self._add(name, workload, layer, x=View(x), y=View(y), r=View(self._stream), **wires)
+        added = bool(workload.options.get("residual"))
+        residual = {"r": View(self._stream)} if added else {}
+        self._add(name, workload, layer, x=View(x), y=View(y), **residual, **weights)
         if y == "t":
-            self._out, self._fused = y, bool(workload.options.get("residual"))
+            self._out, self._fused = y, added
 
     def _attend(self, layer: int, q: View, kv: str, parts_before: int) -> None:
         """New K and V into the layer's cache, then attention over it, in a cache of one size.
@@ -194,7 +206,8 @@ class _Wiring:
         block = dims["M"] * dims["G"] * dims["D"] * _ACT_BYTES[concat.dtypes.act]
         new = {f"{name}_new": View(kv, (parts_before + i) * block) for i, name in enumerate(("k", "v"))}
         cached = {argument: View(tensor) for argument, tensor in _CACHED.items()}
-        self._add("concat", concat, layer, q=q, **new, **cached)
+        turned = {"q": q} if concat.options.get("q") else {}
+        self._add("concat", concat, layer, **turned, **new, **cached)
         attention = self._job("flash_attention", "attention").with_dims(S=dims["S"])
         self._add("attention", attention, layer, q=q, o=View("a"), **cached)
 
@@ -207,5 +220,5 @@ class _Wiring:
         else:
             weights = {"w": "gate.w", "sb": "gate.sb", "w_up": "up.w", "sb_up": "up.sb"}
             views = {argument: View(tensor) for argument, tensor in weights.items()}
-            self._linear("gate/up", layer, self._h, "inner", **views)
+            self._linear("gate/up", layer, self._h, "inner", weights=views)
         self._linear(last, layer, "inner", "t")

@@ -48,7 +48,8 @@ def test_every_launch_of_every_step_has_its_stamps(found: Profile) -> None:
 
 def test_stamps_lie_within_their_phase(found: Profile) -> None:
     spans = {(span.name, span.repeat): span for span in found.spans}
-    assert set(spans) == {("load", 0), *((p, r) for p in ("slice-encode", "prompt-eval", "token-eval") for r in (0, 1))}
+    phases = {("load", 0), *((p, r) for p in ("slice-encode", "prompt-eval", "token-eval") for r in (0, 1))}
+    assert set(spans) == phases | {(f"warm-up: {one.step.name}", 0) for one in found.steps}
     for one in found.steps:
         for sample in one.samples:
             span, slack = spans[one.step.phase, sample.repeat], sample.clock.uncertainty_ns
@@ -91,7 +92,7 @@ def test_layers_take_turns_where_memory_is_short(
 ) -> None:
     tiny = replace(SEEING, towers=(), projector=None)
     monkeypatch.setattr(profiling, "probe", lambda supervisor, sheet: PROBED)
-    monkeypatch.setattr(profiling, "Residence", lambda: Residence(room))
+    monkeypatch.setattr(profiling, "Residence", lambda most: Residence(room))
     monkeypatch.setattr(profiling, "_REPEAT_NS", 1)
     monkeypatch.setattr(profiling, "check", lambda bench, candidate: None)
     found = profile(device, tiny.name, steps(tiny, ask()), [], repeats=1)
