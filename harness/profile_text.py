@@ -13,7 +13,8 @@ from harness import bench, trace
 from harness.devices import resolve
 from harness.errors import UsageError
 from harness.probe import broken
-from harness.profiling import REPEATS, Profile, StepProfile, profile
+from harness.profile_nouns import Profile, StepProfile
+from harness.profiling import REPEATS, profile
 from harness.shares import Row, Spread, Totals, rows, totals
 from harness.step import remarks, steps
 from harness.tables import MISSING, bytes_text, json_text, percent_text, say, table, time_text

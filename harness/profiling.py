@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import kernels
-from harness import clocks, telemetry, timing
+from harness import telemetry
 from harness.anchors import Anchors
-from harness.answers import Refused, Run, RunnerLost
+from harness.answers import Refused, RunnerLost
 from harness.bench import of_entry
 from harness.candidate import Candidate
 from harness.check import check
@@ -25,11 +25,13 @@ from harness.clocks import Relation
 from harness.devices import DeviceChoice
 from harness.errors import KilnError
 from harness.measure import CACHES, Meter, cache_bytes
-from harness.probe import Limit, Rates, limit, probe
-from harness.resident import LAYERS_BYTES, Layers, Residence
+from harness.probe import Rates, limit, probe
+from harness.profile_nouns import Chosen, Compile, Launched, Profile, Span, StepProfile
+from harness.resident import LAYERS_BYTES, Residence
 from harness.step import Call, Step
+from harness.stepping import TimedStep, machines
 from harness.supervisor import Supervisor
-from harness.telemetry import Recorder, Recording
+from harness.telemetry import Recorder
 from kernels.identity import identify
 from kernels.select import Level, Selection, select
 from kernels.space import Space
@@ -37,96 +39,8 @@ from kernels.spec import Measurement, Verdict, Workload
 from kernels.tuned import TunedConfig
 
 REPEATS = 5
-# Steps of one repeat: sensors that refresh ten times a second see little of one token.
-_REPEAT_NS, _MOST_STEPS = 1e9, 16
 _PLAIN_NS = 20e9  # of steps on the queue without profiling, all repeats together; one in any case
-_RUN_TIMEOUT_S = 600.0
 Tell = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The kernel of one job: what an engine would get, proven right."""
-
-    workload: Workload
-    candidate: Candidate
-    level: Level
-    entry: str  # its id in the tuned config, or "built-in"
-
-
-@dataclass(frozen=True)
-class Compile:
-    """A program that was built."""
-
-    what: str
-    family: str
-    start_ns: int  # when it was asked for, CLOCK_MONOTONIC of the host
-    build_ms: float  # as the runner measured it
-    cached: bool  # taken from a folder of binaries
-
-
-@dataclass(frozen=True)
-class Span:
-    """A part of the query, CLOCK_MONOTONIC of the host."""
-
-    name: str
-    repeat: int
-    start_ns: int
-    end_ns: int
-
-
-@dataclass(frozen=True)
-class Launched:
-    """One launch of a step."""
-
-    call: Call
-    family: str
-    variant: str
-    entry: str
-    first: bool  # of its call's launches
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One step that ran: per launch its stamps (queued, submit, start, end) on the device's clock."""
-
-    repeat: int
-    stamps_ns: tuple[tuple[int, int, int, int], ...]
-    clock: Relation  # from those stamps to CLOCK_MONOTONIC of the host
-    enqueued_ns: tuple[tuple[int, int], ...] = ()  # host's clock: before and after each enqueue; () where not told
-
-
-@dataclass(frozen=True)
-class StepProfile:
-    """A step and what its launches took."""
-
-    step: Step
-    launched: tuple[Launched, ...]
-    limits: Mapping[str, Limit]  # by workload key: the least that one call can take
-    samples: tuple[Sample, ...]
-    wall_ns: tuple[int, ...]  # of steps on the queue without profiling, enqueue to finish
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Everything that was seen."""
-
-    device: str
-    description: Mapping[str, Any]
-    runner: str
-    model: str
-    steps: tuple[StepProfile, ...]
-    chosen: tuple[Chosen, ...]
-    layers: Mapping[str, Layers]  # by part of the model
-    resident_bytes: int
-    compiles: tuple[Compile, ...]
-    spans: tuple[Span, ...]
-    rates: Rates
-    clock: Mapping[str, Any]  # method and uncertainty of the stamps' place on the host's clock
-    notes: tuple[str, ...]
-    start_ns: int
-    recording: Recording | None  # telemetry
-    recording_why: str | None  # there is none
 
 
 @dataclass
@@ -238,7 +152,7 @@ class _Session:
         generation = supervisor.generation
         compute = {call.workload.dtypes.compute for step in self._steps for call in step.calls}
         anchors = Anchors(supervisor, probed, "fp16" if compute == {"fp16"} else "fp32", copy=True)
-        timed = [_Timed(supervisor, step, *self._sequence(step)) for step in self._steps]
+        timed = [TimedStep(supervisor, step, *self._sequence(step)) for step in self._steps]
         for one in timed:
             begun_ns = time.monotonic_ns()
             one.plain()
@@ -259,7 +173,7 @@ class _Session:
                 self._advance()
         rates = anchors.rates()
         anchors.drop()
-        runner_clock, told = _machines(timed)
+        runner_clock, told = machines(timed)
         self._note_layers()
         return {
             "steps": tuple(self._judged(one, rates, runner_clock) for one in timed),
@@ -376,7 +290,7 @@ class _Session:
                     f"the {layers.resident} layers of the {part} that fit may stay in the caches: weights are not cold"
                 )
 
-    def _judged(self, one: _Timed, rates: Rates, runner_clock: Relation) -> StepProfile:
+    def _judged(self, one: TimedStep, rates: Rates, runner_clock: Relation) -> StepProfile:
         limits = {}
         for launched in one.launched:
             workload = launched.call.workload
@@ -385,83 +299,3 @@ class _Session:
                 limits[workload.key] = limit(cost, rates, workload.dtypes.compute, self._choice.sheet.cache_bytes)
         samples = tuple(sample for took in one.taken for sample in took.samples(runner_clock))
         return StepProfile(one.step, one.launched, limits, samples, tuple(one.wall_ns))
-
-
-# ---------------------------------------------------------------- one step, again and again
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """An answer of the runner, and when it was asked and had answered."""
-
-    repeat: int
-    run: Run
-    asked_ns: int
-    answered_ns: int
-
-    def samples(self, runner: Relation) -> Iterator[Sample]:
-        """Each step with its place on the host's clock, given the runner's clock against the host's."""
-        run = self.run
-        for number, stamps in enumerate(run.samples_ns):
-            queued, end = [stamp[0] for stamp in stamps], stamps[-1][3]
-            if not run.host_ns:
-                last = run.samples_ns[-1][-1][3]
-                clock = clocks.of_request(run.samples_ns[0][0][0], last, self.asked_ns, self.answered_ns)
-                yield Sample(self.repeat, stamps, clock)
-                continue
-            found = clocks.of_enqueues(queued, run.host_ns[number], end, run.finished_ns[number])
-            clock = Relation(
-                found.offset_ns + runner.offset_ns,
-                found.uncertainty_ns + runner.uncertainty_ns,
-                found.agrees and runner.agrees,
-            )
-            enqueued = tuple(
-                (before - runner.offset_ns, after - runner.offset_ns) for before, after in run.host_ns[number]
-            )
-            yield Sample(self.repeat, stamps, clock, enqueued)
-
-
-class _Timed:
-    """A step that is bound and ready."""
-
-    def __init__(
-        self,
-        supervisor: Supervisor,
-        step: Step,
-        launches: Sequence[Mapping[str, Any]],
-        launched: tuple[Launched, ...],
-    ) -> None:
-        self.step = step
-        self.launched = launched
-        self.taken: list[_Taken] = []
-        self.wall_ns: list[int] = []
-        self._supervisor = supervisor
-        self._launches = launches
-        self._steps = 1  # that one repeat holds
-
-    def plain(self) -> None:
-        """One step on the queue without profiling."""
-        run = self._supervisor.run(None, self._launches, profile=False, timeout_s=_RUN_TIMEOUT_S)
-        self.wall_ns.append(run.wall_ns[0])
-        self._steps = max(1, min(_MOST_STEPS, int(_REPEAT_NS / max(1, run.wall_ns[0]))))
-
-    def sample(self, repeat: int) -> None:
-        """The steps of one repeat. Raises KilnError for stamps that cannot be believed."""
-        asked_ns = time.monotonic_ns()
-        run = self._supervisor.run(
-            None, self._launches, samples=self._steps, clock=True, timeout_s=_RUN_TIMEOUT_S * self._steps
-        )
-        self.taken.append(_Taken(repeat, run, asked_ns, time.monotonic_ns()))
-        if why := timing.invalid(run.samples_ns):
-            raise KilnError(f"the event stamps of the {self.step.name} step cannot be believed: {why}")
-
-
-def _machines(timed: Sequence[_Timed]) -> tuple[Relation, dict[str, Any]]:
-    """The runner's clock against the host's, and how stamps came to their places, for the reader."""
-    taken = [one for step in timed for one in step.taken]
-    told: dict[str, Any] = {"clock": "CLOCK_MONOTONIC of the host"}
-    if not all(one.run.host_ns for one in taken):
-        return Relation(0, 0, True), told | {"method": clocks.REQUEST}
-    spans = [((one.run.host_ns[0][0][0], one.run.finished_ns[-1]), (one.asked_ns, one.answered_ns)) for one in taken]
-    found = clocks.machines(spans)
-    return found, told | {"method": clocks.ENQUEUES, "runner_uncertainty_ns": found.uncertainty_ns}

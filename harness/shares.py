@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, stdev
 
-from harness.profiling import Launched, Sample, StepProfile
+from harness.profile_nouns import Launched, Sample, StepProfile
 
 
 @dataclass(frozen=True)
@@ -104,18 +104,18 @@ def totals(profile: StepProfile) -> Totals:
     """The step as a whole."""
     repeats = _repeats(profile)
 
-    def spread(of: Mapping[int, float]) -> Spread:
-        return Spread.of([fmean(of[id(sample)] for sample in repeat) for repeat in repeats])
+    def spread(ns: Callable[[Sample], float]) -> Spread:
+        return Spread.of([fmean(map(ns, repeat)) for repeat in repeats])
 
     samples = profile.samples
     firsts: list[Launched] = [one for one in profile.launched if one.first]
     return Totals(
         launches=len(profile.launched),
         calls=len(firsts),
-        sum_ns=spread({id(s): sum(_spans(s)) for s in samples}),
-        gap_ns=spread({id(s): sum(max(0, gap) for gap in gaps_ns(s)) for s in samples}),
+        sum_ns=spread(lambda sample: sum(_spans(sample))),
+        gap_ns=spread(lambda sample: sum(max(0, gap) for gap in gaps_ns(sample))),
         overlaps=sum(gap < 0 for s in samples for gap in gaps_ns(s)),
-        span_ns=spread({id(s): s.stamps_ns[-1][3] - s.stamps_ns[0][2] for s in samples}),
+        span_ns=spread(lambda sample: sample.stamps_ns[-1][3] - sample.stamps_ns[0][2]),
         wall_ns=Spread.of(list(map(float, profile.wall_ns))),
         limit_ns=sum(profile.limits[one.call.workload.key].ns for one in firsts),
         samples=len(samples),

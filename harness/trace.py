@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import KilnError
-from harness.profiling import Profile, Sample, StepProfile
+from harness.profile_nouns import Profile, Sample, StepProfile
 from harness.shares import gaps_ns
+from harness.telemetry import Recording
 
 DEVICE, HOST, TELEMETRY = 1, 2, 3  # processes, as a trace calls its groups of tracks
 KERNELS, GAPS, BESIDE = 1, 2, 3  # tracks of the device
@@ -90,10 +91,20 @@ def _events(profile: Profile) -> Iterator[Event]:
         for sample in step.samples:
             yield from _sample(time, step, sample)
     if profile.recording is not None:
-        for signal in profile.recording.signals:
-            series = profile.recording.series.get(signal.name)
-            for t_ns, value in zip(series.t_ns, series.values, strict=True) if series else ():
-                yield time.counter(TELEMETRY, signal.name, t_ns, {signal.unit: value})
+        yield from _counters(time, profile.recording)
+
+
+def _counters(time: _Axis, recording: Recording) -> Iterator[Event]:
+    """A counter per signal. It shows a value from its `ts` on, so what tells of the time before begins there."""
+    for signal in recording.signals:
+        series = recording.series.get(signal.name)
+        if series is None or not series.t_ns:
+            continue
+        starts = series.t_ns
+        if signal.over == "interval":
+            starts = (max(recording.start_ns, starts[0] - round(signal.period_ms * 1e6)), *starts[:-1])
+        for t_ns, value in zip(starts, series.values, strict=True):
+            yield time.counter(TELEMETRY, signal.name, t_ns, {signal.unit: value})
 
 
 def _sample(time: _Axis, step: StepProfile, sample: Sample) -> Iterator[Event]:

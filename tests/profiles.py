@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from harness.clocks import Relation
 from harness.probe import Limit, Rates
-from harness.profiling import Compile, Launched, Profile, Sample, Span, StepProfile
+from harness.profile_nouns import Compile, Launched, Profile, Sample, Span, StepProfile
 from harness.resident import Layers
 from harness.step import Step, steps
 from kernels.jobs import Ask

@@ -10,7 +10,7 @@ from profiles import made_up
 from harness import cli, profile_text, shares
 from harness.errors import KilnError
 from harness.probe import Limit
-from harness.profiling import Profile
+from harness.profile_nouns import Profile
 
 
 def test_rows_add_up_to_the_step() -> None:

@@ -7,12 +7,13 @@ import pytest
 from profiles import CONTEXT, PROMPT, SEEING, ask
 from test_trace import check_events
 
-from harness import profile_text, profiling, trace
+from harness import profile_text, profiling, stepping, trace
 from harness.devices import DeviceChoice
 from harness.errors import KilnError
 from harness.probe import ProbeResult, Rate
 from harness.probe_kernels import ProbeKernel
-from harness.profiling import Profile, profile
+from harness.profile_nouns import Profile
+from harness.profiling import profile
 from harness.resident import Residence
 from harness.step import steps
 from kernels.select import Level
@@ -28,7 +29,7 @@ PROBED = ProbeResult(READ, COPY, {"fp32": MADD}, 200.0, 2000.0, 1, 180, True, ()
 def found(device: DeviceChoice) -> Profile:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(profiling, "probe", lambda supervisor, sheet: PROBED)
-        patch.setattr(profiling, "_REPEAT_NS", 1)  # one step a repeat
+        patch.setattr(stepping, "REPEAT_NS", 1)  # one step a repeat
         return profile(device, SEEING.name, steps(SEEING, ask()), [], repeats=2)
 
 
@@ -93,7 +94,7 @@ def test_layers_take_turns_where_memory_is_short(
     tiny = replace(SEEING, towers=(), projector=None)
     monkeypatch.setattr(profiling, "probe", lambda supervisor, sheet: PROBED)
     monkeypatch.setattr(profiling, "Residence", lambda most: Residence(room))
-    monkeypatch.setattr(profiling, "_REPEAT_NS", 1)
+    monkeypatch.setattr(stepping, "REPEAT_NS", 1)
     monkeypatch.setattr(profiling, "check", lambda bench, candidate: None)
     found = profile(device, tiny.name, steps(tiny, ask()), [], repeats=1)
     assert found.layers["decoder"].resident == resident

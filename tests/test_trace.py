@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from profiles import ORIGIN_NS, made_up
 
-from harness import trace
+from harness import telemetry, trace
 from harness.errors import KilnError
 
 
@@ -92,15 +92,19 @@ def test_launches_that_overlap_get_a_track_of_their_own() -> None:
 
 
 def test_telemetry_lies_on_the_same_axis() -> None:
-    telemetry = pytest.importorskip("harness.telemetry")
     signal = telemetry.Signal("cpu_clock_mhz", "MHz", "/proc/cpuinfo", 100, True)
     gone = telemetry.Signal("gpu_clock_mhz", "MHz", "/sys/x", 100, False, "ENOENT")
-    series = {"cpu_clock_mhz": telemetry.Series((ORIGIN_NS + 5000, ORIGIN_NS + 9000), (2400.0, 2500.0))}
+    load = telemetry.Signal("cpu_percent", "%", "/proc/stat", 100, True, over="interval")
+    t_ns = ORIGIN_NS + 5000, ORIGIN_NS + 9000
+    series = {
+        "cpu_clock_mhz": telemetry.Series(t_ns, (2400.0, 2500.0)),
+        "cpu_percent": telemetry.Series(t_ns, (7.0, 9.0)),
+    }
     recording = telemetry.Recording(
         platform="linux",
         start_ns=ORIGIN_NS,
         end_ns=ORIGIN_NS + 10_000,
-        signals=(signal, gone),
+        signals=(signal, gone, load),
         series=series,
         phases=(),
         summary={},
@@ -115,6 +119,8 @@ def test_telemetry_lies_on_the_same_axis() -> None:
     assert [(e["name"], e["ts"], e["args"]) for e in counters] == [
         ("cpu_clock_mhz", 5.0, {"MHz": 2400.0}),
         ("cpu_clock_mhz", 9.0, {"MHz": 2500.0}),
+        ("cpu_percent", 0.0, {"%": 7.0}),
+        ("cpu_percent", 5.0, {"%": 9.0}),
     ], "what cannot be read has no counter, least of all one that shows 0"
 
 
