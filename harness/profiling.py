@@ -78,8 +78,11 @@ def profile(
     """
     start_ns = time.monotonic_ns()
     with Supervisor(choice.command) as supervisor:
-        recorder, why = _record(choice, supervisor) if record else (None, "it was not asked for: --telemetry")
+        recorder: Recorder | None = None
+        why: str | None = "it was not asked for: --telemetry"
         try:
+            if record:
+                recorder, why = _record(choice, supervisor)
             session = _Session(
                 choice, supervisor, _Journal(recorder, notes=list(notes)), steps, documents, repeats, tell
             )

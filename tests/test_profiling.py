@@ -1,12 +1,11 @@
 """harness/profiling.py on every device here: a tiny model's steps really run, and their stamps are believable."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from profiles import CONTEXT, PROMPT, SEEING, ask
+from profiles import CONTEXT, PROMPT, TINY, tiny_steps
 from test_trace import check_events
 
+import kernels
 from harness import profile_text, profiling, stepping, trace
 from harness.devices import DeviceChoice
 from harness.errors import KilnError
@@ -14,9 +13,9 @@ from harness.probe import ProbeResult, Rate
 from harness.probe_kernels import ProbeKernel
 from harness.profile_nouns import Profile
 from harness.profiling import profile
-from harness.resident import Residence
-from harness.step import steps
-from kernels.select import Level
+from harness.supervisor import Supervisor
+from kernels.entry import built_in_entry
+from kernels.select import Level, Selection
 from kernels.spec import Measurement, Verdict
 
 READ = Rate(40.0, (39.0, 41.0), ProbeKernel("read_own", width=8, items=64, amount=64))
@@ -30,11 +29,11 @@ def found(device: DeviceChoice) -> Profile:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(profiling, "probe", lambda supervisor, sheet: PROBED)
         patch.setattr(stepping, "REPEAT_NS", 1)  # one step a repeat
-        return profile(device, SEEING.name, steps(SEEING, ask()), [], repeats=2)
+        return profile(device, TINY.name, tiny_steps(), [], repeats=2)
 
 
 def test_every_launch_of_every_step_has_its_stamps(found: Profile) -> None:
-    assert [one.step.name for one in found.steps] == ["image encoder", "prefill", "decode"]
+    assert [one.step.name for one in found.steps] == ["prefill", "decode"]
     for one in found.steps:
         assert {launched.call.label for launched in one.launched} == {call.label for call in one.step.calls}
         assert [sample.repeat for sample in one.samples] == [0, 1]
@@ -49,7 +48,7 @@ def test_every_launch_of_every_step_has_its_stamps(found: Profile) -> None:
 
 def test_stamps_lie_within_their_phase(found: Profile) -> None:
     spans = {(span.name, span.repeat): span for span in found.spans}
-    phases = {("load", 0), *((p, r) for p in ("slice-encode", "prompt-eval", "token-eval") for r in (0, 1))}
+    phases = {("load", 0), *((p, r) for p in ("prompt-eval", "token-eval") for r in (0, 1))}
     assert set(spans) == phases | {(f"warm-up: {one.step.name}", 0) for one in found.steps}
     for one in found.steps:
         for sample in one.samples:
@@ -60,7 +59,6 @@ def test_stamps_lie_within_their_phase(found: Profile) -> None:
 
 def test_shapes_and_kernels_are_the_models(found: Profile) -> None:
     assert found.layers["decoder"].resident == found.layers["decoder"].of == 3
-    assert found.layers["image"].of == 2
     cached = {
         (one.workload.dims["M"], one.workload.dims["T"]) for one in found.chosen if "attention" in one.workload.label
     }
@@ -75,27 +73,31 @@ def test_it_can_be_printed_and_traced(found: Profile) -> None:
     told = profile_text.text(found)
     assert "prefill: 24 tokens (prompt-eval)" in told
     assert "decoder: 3 of 3 layers have weights" in told
-    assert len(profile_text.to_json(found)["steps"]) == 3
+    assert len(profile_text.to_json(found)["steps"]) == 2
 
 
 def test_a_job_that_computes_nonsense_stops_the_profile(device: DeviceChoice, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = Measurement.failed(Verdict.WRONG_RESULT, "at M=1")
     monkeypatch.setattr(profiling, "probe", lambda supervisor, sheet: PROBED)
     monkeypatch.setattr(profiling, "check", lambda bench, candidate: wrong)
-    tiny = replace(SEEING, towers=(), projector=None)
-    with pytest.raises(KilnError, match="wrong_result at M=1"):
-        profile(device, tiny.name, steps(tiny, ask()), [], repeats=1)
+    with pytest.raises(KilnError, match=r"tiny first norm on .*: wrong_result at M=1"):
+        profile(device, TINY.name, tiny_steps(), [], repeats=1)
 
 
-@pytest.mark.parametrize(("room", "resident"), [(1 << 30, 3), (1, 1)])
-def test_layers_take_turns_where_memory_is_short(
-    device: DeviceChoice, monkeypatch: pytest.MonkeyPatch, room: int, resident: int
+def test_an_entry_that_fails_here_gives_way_to_the_default(
+    device: DeviceChoice, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny = replace(SEEING, towers=(), projector=None)
-    monkeypatch.setattr(profiling, "probe", lambda supervisor, sheet: PROBED)
-    monkeypatch.setattr(profiling, "Residence", lambda most: Residence(room))
-    monkeypatch.setattr(stepping, "REPEAT_NS", 1)
-    monkeypatch.setattr(profiling, "check", lambda bench, candidate: None)
-    found = profile(device, tiny.name, steps(tiny, ask()), [], repeats=1)
-    assert found.layers["decoder"].resident == resident
-    assert bool(found.notes) == (resident == 1), "fewer layers than the caches hold are not cold, and it says so"
+    workload = tiny_steps()[1].calls[0].workload
+    family = kernels.families()[workload.family]
+    tuned = Selection(built_in_entry(family, workload, device.sheet), Level.STALE, "its bucket holds the sizes", ())
+    verdicts = iter([Measurement.failed(Verdict.WRONG_RESULT, "at M=1 N=256"), None])
+    monkeypatch.setattr(profiling, "select", lambda *words: tuned)
+    monkeypatch.setattr(profiling, "check", lambda bench, candidate: next(verdicts))
+    journal = profiling._Journal(None)
+    session = profiling._Session(device, supervisor, journal, tiny_steps(), [], 1, lambda done, of: None)
+    chosen = session._choose(workload)
+    assert (chosen.level, chosen.entry) == (Level.BUILT_IN, "built-in")
+    (note,) = journal.notes
+    assert note == ("tiny first norm: entry built-in is wrong_result here, its family's default runs: at M=1 N=256"), (
+        "what an engine would have got is named, and why it did not run"
+    )
