@@ -20,10 +20,11 @@ from harness.step import remarks, steps
 from harness.tables import MISSING, bytes_text, json_text, percent_text, say, table, time_text
 from harness.telemetry import Recording
 from harness.telemetry import Spread as Summary
+from kernels.gemm_prefill import ROWS
 from kernels.jobs import Ask
 from kernels.models import ModelSheet, load_model
 from kernels.plan import CONTEXT, OVERLAP
-from kernels.select import Level
+from kernels.select import WORDS, Level
 from kernels.spec import WeightFormat
 from kernels.tuned import TunedConfig
 
@@ -75,9 +76,9 @@ def run(args: argparse.Namespace, document: Callable[[Path], TunedConfig], progr
 
 def _asked(args: argparse.Namespace) -> tuple[ModelSheet, Ask]:
     """The model and what is asked of it. Raises UsageError."""
-    if args.prompt < 2:
-        raise UsageError(f"--prompt {args.prompt}: a prefill has two tokens or more")
-    context = args.context or max(CONTEXT, args.prompt + 1)
+    if not 2 <= args.prompt <= ROWS:
+        raise UsageError(f"--prompt {args.prompt}: a prefill has 2 to {ROWS} tokens, as many as the GEMM takes at once")
+    context = max(CONTEXT, args.prompt + 1) if args.context is None else args.context
     if context <= args.prompt:
         raise UsageError(
             f"--context {context}: when a token is decoded, the {args.prompt} of the prompt and it are cached; "
@@ -143,10 +144,14 @@ def _speeds(step: StepProfile, whole: Totals) -> list[str]:
     }
     lines = []
     for name, spread in named.items():
-        per_s = f" = {step.step.tokens / spread.mean * 1e9:.3g} tokens/s" if step.step.tokens else ""
+        per_s = f" = {_rate(step.step.tokens / spread.mean * 1e9)} tokens/s" if step.step.tokens else ""
         deviation = "" if spread.percent is None else f" ± {spread.percent:.1f} %"
         lines.append(f"{name}: {time_text(spread.mean)}{deviation}{per_s}")
     return lines
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:.3g}" if per_s < 1000 else f"{per_s:.0f}"
 
 
 def _warnings(step: StepProfile, whole: Totals) -> list[str]:
@@ -166,7 +171,7 @@ def _notes(found: Profile) -> list[str]:
             f"({bytes_text(layers.bytes_each)} each{rotation})"
         )
     levels = {level: sum(one.level is level for one in found.chosen) for level in Level}
-    told = ", ".join(f"{count} {level}" for level, count in levels.items() if count)
+    told = "; ".join(f"{count} {WORDS[level]}" for level, count in levels.items() if count)
     lines.append(f"kernels of {_count(len(found.chosen), 'job')}, each checked against its reference: {told}")
     clock = trace.metadata(found)["clock"]
     known = "" if clock["bounds_agree"] else ", and the bounds contradict each other: do not trust it"

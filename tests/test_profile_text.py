@@ -39,9 +39,9 @@ def test_the_table_is_this_one() -> None:
     assert row.split() == ["gemv_decode", "2", "45", "µs", "47.1", "%", "75.0", "%", "15", "µs", "13", "%", "bandwidth"]
     row = next(line for line in lines if line.startswith("all"))
     assert row.split()[:10] == ["all", "3", "60", "µs", "47.1", "%", "100", "%", "15", "µs"]
-    assert "launches' sum: 60 µs ± 47.1 % = 1.67e+04 tokens/s" in told
-    assert "first START to last END: 75 µs ± 47.1 % = 1.33e+04 tokens/s" in told
-    assert "wall, without profiling (2 steps): 110 µs ± 12.9 % = 9.09e+03 tokens/s" in told
+    assert "launches' sum: 60 µs ± 47.1 % = 16667 tokens/s" in told
+    assert "first START to last END: 75 µs ± 47.1 % = 13333 tokens/s" in told
+    assert "wall, without profiling (2 steps): 110 µs ± 12.9 % = 9091 tokens/s" in told
     assert "decoder: 2 of 3 layers have weights and caches of their own on the device (1 MiB each; the layers" in told
     assert "device stamps lie on the host's clock within ± 500 ns" in told
     assert "note: nothing here was measured" in told
@@ -52,7 +52,7 @@ def test_one_repeat_has_no_spread() -> None:
     profile = made_up()
     step = replace(profile.steps[0], samples=profile.steps[0].samples[:1], wall_ns=(100_000,))
     told = profile_text.step_text(step)
-    assert "launches' sum: 40 µs = 2.5e+04 tokens/s" in told
+    assert "launches' sum: 40 µs = 25000 tokens/s" in told
     assert "0.0 %" not in told
 
 
@@ -80,7 +80,9 @@ def test_the_json_has_every_stamp() -> None:
     [
         (["--model", "nonsense"], 2, 'unknown model "nonsense"; choose one of'),
         (["--weights", "int3"], 2, 'unknown weight format "int3"'),
-        (["--prompt", "1"], 2, "--prompt 1: a prefill has two tokens or more"),
+        (["--prompt", "1"], 2, "--prompt 1: a prefill has 2 to 4096 tokens"),
+        (["--prompt", "5000"], 2, "a prefill has 2 to 4096 tokens"),
+        (["--context", "0"], 2, "give 129 or more"),
         (["--prompt", "64", "--context", "64"], 2, "give 65 or more"),
         (["--repeats", "0"], 2, "at least one repeat"),
         (["--device", "nonsense"], 2, 'unknown device "nonsense"'),
