@@ -19,6 +19,7 @@ from harness.tables import json_text, table
 from harness.telemetry.nouns import PHASES, Recording, Signal
 from harness.telemetry.recorder import Recorder, start
 
+SHORTEST_MS = 100.0
 _POLL_S = 1.0
 _COSTLY_PERCENT = 1.0
 
@@ -31,8 +32,8 @@ def record(device: str | None, seconds: float, period_ms: float, marks: Iterable
     """
     if not (isfinite(seconds) and seconds > 0):
         raise UsageError("--seconds is a time above 0")
-    if not (isfinite(period_ms) and period_ms >= 1):
-        raise UsageError("--period-ms is 1 at least")
+    if not (isfinite(period_ms) and period_ms >= SHORTEST_MS):
+        raise UsageError(f"--period-ms is {SHORTEST_MS:g} at least: no source is read more often")
     if device is None:
         return _sampled(start(period_ms=period_ms), seconds, marks)
     choice = resolve(device)
@@ -149,7 +150,9 @@ def add_arguments(option: Callable[..., object], devices: str) -> None:
     """The verb's options."""
     option("--device", metavar="D", help=f"{devices} (default: this machine, which needs no OpenCL)")
     option("--seconds", type=float, default=5.0, metavar="S", help="how long (default %(default)g)")
-    option("--period-ms", type=float, default=100.0, metavar="MS", help="the shortest period (default %(default)g)")
+    option(
+        "--period-ms", type=float, default=SHORTEST_MS, metavar="MS", help="the shortest period (default %(default)g)"
+    )
     option("--out", type=Path, metavar="FILE", help="keep the recording here")
     option(
         "--mark",

@@ -29,7 +29,8 @@ class _Track:
     probed: Probed
     period_ms: float
     parts: dict[int, _Part]  # by the index of the file
-    last: int  # the index that ends a round of its files
+    first: int  # the indices that begin and end a round of its files
+    last: int
     t_ns: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     round: list[float] = field(default_factory=list)
@@ -61,7 +62,7 @@ class Decoder:
             if signal.members:
                 parts = {index[member.path]: _Part(member.constant) for member in signal.members}
                 period = max(periods[member.path] for member in signal.members)
-                self._tracks.append(_Track(signal, period, parts, max(parts)))
+                self._tracks.append(_Track(signal, period, parts, min(parts), max(parts)))
         self._by_file: dict[int, list[_Track]] = {}
         for track in self._tracks:
             for at in track.parts:
@@ -72,11 +73,13 @@ class Decoder:
         with self._lock:
             for track in self._by_file.get(index, ()):
                 part = track.parts[index]
+                if index == track.first:
+                    track.round = []  # of a round whose end was dropped
                 part.why = why or ("no text" if text is None else None)
                 if text is not None:
                     try:
                         value = self._value(track, part, t_ns, text)
-                    except (ValueError, IndexError, TypeError) as error:
+                    except (ValueError, ArithmeticError, LookupError, TypeError) as error:
                         part.why = f"not understood: {error}"
                     else:
                         if value is not None:
