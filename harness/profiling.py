@@ -158,8 +158,7 @@ class _Session:
         timed = [TimedStep(supervisor, step, *self._sequence(step)) for step in self._steps]
         for one in timed:
             begun_ns = time.monotonic_ns()
-            one.plain()
-            one.wall_ns.clear()  # it compiled what a driver leaves for the first launch, and touched fresh memory
+            one.warm_up()
             self._journal.spans.append(Span(f"warm-up: {one.step.name}", 0, begun_ns, time.monotonic_ns()))
             self._advance()
         for repeat in range(self._repeats):
@@ -286,6 +285,11 @@ class _Session:
 
     def _note_layers(self) -> None:
         sheet = self._choice.sheet
+        for part, names in self._residence.apart().items():
+            self._journal.notes.append(
+                f"{part}: {', '.join(names)} are read in more than one layout: there is a copy for each, which an engine "
+                "would have to keep as well"
+            )
         for part, layers in self._residence.layers.items():
             held = layers.resident * layers.bytes_each
             if layers.resident < layers.of and held <= CACHES * cache_bytes(sheet):

@@ -7,6 +7,7 @@ whose kernels read it in one layout, as a tuned config promises.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -29,6 +30,7 @@ class _Tensor:
     name: str  # of its buffer
     bytes: int
     part: str | None  # whose layers each have one of their own; None: there is one
+    kept: tuple[str, str] | None  # part and name of a weight or cache; None: it does not outlive a step
     content: memoryview | None  # None: whatever is in it, nobody reads it before it is written
 
 
@@ -66,14 +68,24 @@ class Residence:
             name = self._name(step, call, candidate, argument)
             known = self._tensors.get(name)
             if known is None:
-                own = call.layer is not None and _kept(candidate, argument, view)
+                kept = (step.part, view.tensor) if _kept(candidate, argument, view) else None
+                part = step.part if kept and call.layer is not None else None
                 content = blobs[argument].data if argument in blobs else None
-                self._tensors[name] = known = _Tensor(name, view.offset + size, step.part if own else None, content)
+                self._tensors[name] = known = _Tensor(name, view.offset + size, part, kept, content)
             if known.bytes < view.offset + size:
                 raise ValueError(f"{step.name} {call.label}: {argument} needs {size} bytes of {known.bytes} in {name}")
-        for part in candidate.schedule.scratch:
-            size = evaluate(part.bytes, candidate.workload.dims)
-            self._scratch[f"step:scratch:{part.name}:{size}"] = size
+        for scratch in candidate.schedule.scratch:
+            size = evaluate(scratch.bytes, candidate.workload.dims)
+            self._scratch[f"step:scratch:{scratch.name}:{size}"] = size
+
+    def apart(self) -> dict[str, list[str]]:
+        """By part, the weights and caches of which there is a copy for each of several layouts."""
+        counts = Counter(tensor.kept for tensor in self._tensors.values())
+        found: dict[str, list[str]] = {}
+        for kept, count in counts.items():
+            if kept is not None and count > 1:
+                found.setdefault(kept[0], []).append(kept[1])
+        return found
 
     def _name(self, step: Step, call: Call, candidate: Candidate, argument: str) -> str:
         """Weights and caches are a part's, once for each layout they are read in; all else is the step's own."""
@@ -128,9 +140,9 @@ class Residence:
             if offset:  # a sub-buffer starts where the device allows it
                 ref |= {"offset": offset - offset % self._align}
             yield arg.name, ref
-        for part in candidate.schedule.scratch:
-            size = evaluate(part.bytes, candidate.workload.dims)
-            yield part.name, {"buf": f"step:scratch:{part.name}:{size}"}
+        for scratch in candidate.schedule.scratch:
+            size = evaluate(scratch.bytes, candidate.workload.dims)
+            yield scratch.name, {"buf": f"step:scratch:{scratch.name}:{size}"}
 
 
 def _kept(candidate: Candidate, argument: str, view: View) -> bool:

@@ -73,7 +73,14 @@ class TimedStep:
         """One step on the queue without profiling."""
         run = self._supervisor.run(None, self._launches, profile=False, timeout_s=_RUN_TIMEOUT_S)
         self.wall_ns.append(run.wall_ns[0])
-        self._steps = max(1, min(MOST_STEPS, int(REPEAT_NS / max(1, run.wall_ns[0]))))
+
+    def warm_up(self) -> None:
+        """Have everything compiled that a driver leaves for the first launch, and learn how long a step takes."""
+        self.plain()
+        if self.wall_ns[0] < REPEAT_NS:
+            self.plain()
+        self._steps = max(1, min(MOST_STEPS, int(REPEAT_NS / max(1, self.wall_ns[-1]))))
+        self.wall_ns.clear()
 
     def sample(self, repeat: int) -> None:
         """The steps of one repeat. Raises KilnError for stamps that cannot be believed."""

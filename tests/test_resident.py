@@ -42,8 +42,9 @@ def candidate(call: Call) -> Candidate:
     return Candidate(family, call.workload, family.default(call.workload, SHEET))
 
 
-def register(residence: Residence, cases: CaseStore, step: Step, call: Call) -> None:
+def register(residence: Residence, cases: CaseStore, step: Step, call: Call, **params: int) -> None:
     one = candidate(call)
+    one = Candidate(one.family, one.workload, {**one.config, **params})
     case = cases.case(one.family, one.workload)
     residence.register(step, call, one, case, cases.packed(one.family, one.workload, one.layouts))
 
@@ -61,6 +62,7 @@ def loaded() -> tuple[Residence, Memory]:
     residence, memory = registered(1 << 30), Memory()
     total = residence.load(memory)  # type: ignore[arg-type]  # as much of a supervisor as it needs
     assert total == sum(memory.sizes.values())
+    assert not residence.apart(), "the families' defaults agree on their layouts"
     return residence, memory
 
 
@@ -100,6 +102,14 @@ def test_layers_take_turns_where_memory_is_short() -> None:
     assert not memory.copied
     decode = tiny_steps()[1]
     assert len({buffers(residence, decode, "q", layer)["w"] for layer in range(3)}) == 1
+
+
+def test_a_weight_that_is_read_in_two_layouts_is_there_twice_and_named() -> None:
+    residence, cases = Residence(1 << 30), CaseStore()
+    decode = tiny_steps()[1]
+    for call, panel in ((decode.calls[1], 64), (decode.calls[2], 64), (decode.calls[1], 32)):
+        register(residence, cases, decode, call, P=panel)
+    assert residence.apart() == {"decoder": ["q.w", "q.sb"]}
 
 
 def test_launches_name_their_programs_and_stay_within_their_buffers(loaded: tuple[Residence, Memory]) -> None:
