@@ -287,8 +287,8 @@ class _Session:
         sheet = self._choice.sheet
         for part, names in self._residence.apart().items():
             self._journal.notes.append(
-                f"{part}: {', '.join(names)} are read in more than one layout: there is a copy for each, which an engine "
-                "would have to keep as well"
+                f"{part}: {', '.join(names)} are read in more than one layout; there is a copy for each, "
+                "which an engine would have to keep as well"
             )
         for part, layers in self._residence.layers.items():
             held = layers.resident * layers.bytes_each
