@@ -109,7 +109,7 @@ def _counters(time: _Axis, recording: Recording) -> Iterator[Event]:
 
 def _sample(time: _Axis, step: StepProfile, sample: Sample) -> Iterator[Event]:
     """One step: a slice for each launch, the gaps before them, how long each waited, how many waited."""
-    waiting: list[tuple[int, int]] = []  # (time, change)
+    waiting: list[tuple[int, int, int]] = []  # (time, what comes first at one time, change)
     latest = 0
     for launched, stamps, gap in zip(step.launched, sample.stamps_ns, gaps_ns(sample), strict=True):
         queued, submit, start, end = map(sample.clock.host_ns, stamps)
@@ -136,11 +136,11 @@ def _sample(time: _Axis, step: StepProfile, sample: Sample) -> Iterator[Event]:
             before = {"before": launched.call.label, "family": launched.family}
             yield time.slice(DEVICE, GAPS, "gap", "gap", start - gap, start, before)
         yield time.counter(DEVICE, "queue delay (QUEUED to START)", start, {"us": _us(start - queued)})
-        waiting += [(queued, 1), (start, -1)]
+        waiting += [(queued, 0, 1), (start, 1, -1)]
     for launched, (before_ns, after_ns) in zip(step.launched, sample.enqueued_ns, strict=False):
         yield time.slice(HOST, ENQUEUES, launched.call.label, "enqueue", before_ns, after_ns, {})
     depth = 0
-    for t_ns, change in sorted(waiting):
+    for t_ns, _, change in sorted(waiting):
         depth += change
         yield time.counter(DEVICE, "launches in the queue", t_ns, {"launches": depth})
 
