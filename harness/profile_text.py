@@ -114,7 +114,9 @@ def step_text(step: StepProfile) -> str:
     body = [_row(row) for row in rows(step)]
     every = time_text(whole.sum_ns.mean), _spread(whole.sum_ns), "100 %", time_text(whole.gap_ns.mean)
     body.append(["all", str(whole.launches), *every, percent_text(whole.percent), ""])
-    about = f"{step.step.about} ({step.step.phase}): {whole.samples} steps in {_count(whole.repeats, 'repeat')}"
+    about = (
+        f"{step.step.about} ({step.step.phase}): {_count(whole.samples, 'step')} in {_count(whole.repeats, 'repeat')}"
+    )
     return "\n".join([about, table(HEADERS, body), *_speeds(step, whole), *_warnings(step, whole)])
 
 

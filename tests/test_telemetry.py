@@ -379,11 +379,26 @@ def test_where_there_is_no_battery_the_processor_s_counter_is_power_too(tmp_path
 
 
 def test_phases_are_taken_from_the_lines_of_another_program(tmp_path: Path) -> None:
-    recording = record(None, 60, 100, iter(["load\n", "token-eval\n", "\n", "token-eval\n"]))
+    recording, interrupted = record(None, 60, 100, iter(["load\n", "token-eval\n", "\n", "token-eval\n"]))
+    assert not interrupted
     assert [(p.name, p.repeat) for p in recording.phases] == [("load", 0), ("token-eval", 0), ("token-eval", 1)]
     ends = [p.end_ns for p in recording.phases]
     assert recording.phases[1].start_ns == ends[0]
     assert ends == sorted(ends)
+
+
+def test_ctrl_c_ends_a_recording_and_keeps_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(recorder: telemetry.Recorder) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(telemetry.Recorder, "poll", interrupted)
+    assert main(["telemetry", "--seconds", "60", "--out", str(tmp_path / "r.json")]) == 130
+    said = capsys.readouterr()
+    assert "cpu_percent" in said.out
+    assert said.err == "kiln: interrupted\n"
+    assert telemetry.load(tmp_path / "r.json").signals
 
 
 def test_the_table_names_what_was_read_and_why_the_rest_was_not(tmp_path: Path) -> None:

@@ -113,6 +113,14 @@ def test_a_runner_without_the_requests_leaves_every_signal_unavailable_and_says_
     assert recording.sampler_why
 
 
+def test_a_runner_that_dies_of_being_asked_is_one_sentence(tmp_path: Path) -> None:
+    Tree(tmp_path, {"/short": "x"})
+    said = "the sensors of phone cannot be looked at: the runner gave an incomplete"
+    command = (sys.executable, str(TESTS / "sensing_runner.py"), "usual", str(tmp_path))
+    with Supervisor(command) as supervisor, pytest.raises(KilnError, match=said):
+        telemetry.start(choice(supervisor), supervisor)
+
+
 def test_a_device_behind_a_runner_needs_that_runner() -> None:
     with Supervisor(FAKE) as supervisor, pytest.raises(KilnError, match="sampled by its runner"):
         telemetry.start(choice(supervisor))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
-from harness.telemetry.nouns import Series, Signal
+from harness.telemetry.nouns import Over, Series, Signal
 from harness.telemetry.parsers import GAUGES, METERS, Reading
 from harness.telemetry.probing import Probed
 from harness.telemetry.sources import COMBINE
@@ -149,7 +149,7 @@ def _signal(track: _Track, start_ns: int) -> Signal:
     gone = [part.why for part in track.parts.values() if part.why]
     if gone and track.failed_ns is None:
         notes.append(f"{len(gone)} of its {len(track.parts)} files cannot be read any more: {gone[0]}")
-    over = "interval" if source.parser in METERS or source.parser == "busy_total" else "instant"
+    over: Over = "interval" if source.parser in METERS or source.parser == "busy_total" else "instant"
     return Signal(
         source.signal, source.unit, probed.path, track.period_ms, why is None, why, over, "; ".join(notes) or None
     )

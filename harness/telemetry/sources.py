@@ -9,13 +9,20 @@ folder; all paths that can be read then make one signal, combined as `combine` s
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from statistics import fmean
 
 from harness.telemetry.parsers import GAUGES, METERS
 
-COMBINE = {"mean": lambda values: sum(values) / len(values), "max": max, "sum": sum, "one": lambda values: values[0]}
+COMBINE: dict[str, Callable[[Sequence[float]], float]] = {
+    "one": lambda values: values[0],
+    "mean": fmean,
+    "max": max,
+    "sum": sum,
+}
 FALLBACK = "linux"
 
 
