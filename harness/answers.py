@@ -101,6 +101,9 @@ class Run:
     samples_ns: tuple[tuple[tuple[int, int, int, int], ...], ...]  # per sample, per launch: queued, submit, start, end
     wall_ns: tuple[int, ...]  # per sample; for a run without profiling one number for all samples
     aborted: bool  # the last sample was above abort_above_ns
+    # Where the clock was asked for and the runner has one: CLOCK_MONOTONIC of its machine, ns.
+    host_ns: tuple[tuple[tuple[int, int], ...], ...] = ()  # per sample, per launch: before and after its enqueue
+    finished_ns: tuple[int, ...] = ()  # per sample
 
 
 @dataclass(frozen=True)

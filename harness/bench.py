@@ -101,11 +101,11 @@ def default_and_tuned(
     chosen = select(tuned, workload, identify(choice.description, choice.sheet), family)
     candidates = [Candidate(family, workload, default)]
     if chosen.level is not Level.BUILT_IN:
-        candidates.append(_candidate(workload, chosen.entry))
+        candidates.append(of_entry(workload, chosen.entry))
     return candidates, chosen
 
 
-def _candidate(workload: Workload, entry: Entry) -> Candidate:
+def of_entry(workload: Workload, entry: Entry) -> Candidate:
     """An entry as a candidate; the driver chooses the work-group where the entry leaves it to the driver."""
     config: Config = entry.config
     free = all(launch.local is None for launch in entry.launches)

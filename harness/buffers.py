@@ -76,6 +76,12 @@ class BufferStore:
         for name in names:
             self._held.pop(name, None)
 
+    def clear(self) -> None:
+        """Drop everything that is held."""
+        if self.held_bytes:
+            self.drop(*self._held)
+        self.turn()
+
     @property
     def held_bytes(self) -> int:
         """What the present runner holds, copies included."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import kernels
-from harness import bench, compare, doctor, oclgrind, papers, sanitize, sheets, validate
+from harness import bench, compare, doctor, oclgrind, papers, profile_text, sanitize, sheets, validate
 from harness.devices import DeviceChoice, resolve
 from harness.errors import DeviceMissing, KilnError, UsageError, ended
 from harness.measure import Meter
@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     verbs = {"doctor": _doctor, "probe": _probe, "bench": _bench, "validate": _validate, "sanitize": _sanitize}
     verbs |= {"telemetry": telemetry.verb, "tables": _tables, "compare": _compare}
+    verbs["profile"] = lambda args: profile_text.run(args, _document, _progress)
     return ended(lambda: verbs[args.verb](args))
 
 
@@ -58,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_arguments(
         verbs.add_parser("compare", help="two result files, or two commits: improved, regressed or noise")
     )
+    steps = verbs.add_parser("profile", help="whole steps of a model, every launch's stamps: tables and a Chrome trace")
+    steps.add_argument("--device", metavar="D", default="auto", help=f"{device} (default %(default)s)")
+    profile_text.add_arguments(steps)
     proof = verbs.add_parser("validate", help="every variant, format, policy and option against the reference")
     proof.add_argument("--device", metavar="D", default="auto", help=f"{device} (default %(default)s)")
     proof.add_argument(
@@ -74,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--kernels", metavar="A,B", help="families (default all)")
     sense = verbs.add_parser("telemetry", help="clocks, load, temperatures, battery and memory over time, with phases")
     telemetry.add_arguments(sense.add_argument, device)
-    for verb in (look, limits, race, proof, watch, sense, paper):
+    for verb in (look, limits, race, steps, proof, watch, sense, paper):
         verb.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

@@ -7,22 +7,19 @@ is a race, whoever is surely beaten by another that reads the same layouts leave
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from harness import racing, timing
+from harness.anchors import Anchors
 from harness.answers import Refused, Run, RunnerLost
 from harness.candidate import Candidate
 from harness.check import check
 from harness.entrant import LEAST, Contestant, Entrant
 from harness.measure import Meter, built_facts, sensor
 from harness.probe import ProbeResult, Rates
-from harness.probe_kernels import ProbeBed, ProbeKernel
 from kernels.spec import Measurement, Verdict
 
 ROUNDS = 15
@@ -30,8 +27,6 @@ MOST_ROUNDS = 45  # of a race in which it is still open who is faster
 _ROUND_NS = 5e6  # device time that one candidate gets in a round, within the two bounds below
 _MOST = 25
 _SLOW_NS = 100e6  # a launch this long is sampled once a round, without a warm-up: it averages over its own noise
-ANCHOR_SAMPLES = 3
-LAUNCH_SAMPLES = 25  # of an empty kernel, which takes next to nothing
 
 
 @dataclass(frozen=True)
@@ -74,22 +69,10 @@ class _Race:
         self, meter: Meter, candidates: Sequence[Candidate], probe: ProbeResult, stay: Collection[Candidate] | None
     ) -> None:
         self._meter = meter
-        self._probe = probe
         self._stay = stay
         self._entrants = [Entrant(candidate) for candidate in candidates]
         compute = candidates[0].workload.dtypes.compute if candidates else "fp32"
-        madd = probe.madd.get(compute, probe.madd["fp32"])
-        self._madd = next(name for name, rate in probe.madd.items() if rate is madd)
-        # An empty kernel takes 0.3 to 3 µs on PoCL, by what else the machine does: a probe minutes ago tells little.
-        self._kernels: dict[str, ProbeKernel] = {
-            "read": probe.read.kernel,
-            "madd": madd.kernel,
-            "launch": ProbeKernel("nothing"),
-        }
-        if any(_writes(candidate) for candidate in candidates):
-            self._kernels["copy"] = probe.copy.kernel
-        self._anchors_ns: dict[str, list[float]] = {name: [] for name in self._kernels}
-        self._bed = ProbeBed(meter.bench.supervisor)
+        self._anchors = Anchors(meter.bench.supervisor, probe, compute, copy=any(map(_writes, candidates)))
         self._counts_energy = True  # until a reading says otherwise
         self._generation = -1  # of the runner that the lanes are bound on
 
@@ -117,8 +100,8 @@ class _Race:
         finally:
             self._clear()
         contestants = tuple(entrant.outcome for entrant in self._entrants)
-        anchors_ns = {name: tuple(times) for name, times in self._anchors_ns.items()}
-        return Contest(contestants, anchors_ns, self._rates(), done)
+        anchors_ns = {name: tuple(times) for name, times in self._anchors.rounds_ns.items()}
+        return Contest(contestants, anchors_ns, self._anchors.rates(), done)
 
     def _heats(self) -> Iterator[dict[Entrant, list[float]]]:
         """The rounds of rivals that are still in the race; none where it is no race."""
@@ -208,34 +191,13 @@ class _Race:
                 return False
             used_j = None if before_j is None or after_j is None else (after_j - before_j) / (warmup + entrant.samples)
             times.append((entrant, run, used_j))
-        anchors = self._anchors()
-        if anchors is None:
+        anchors_ns = self._anchors.time()
+        if anchors_ns is None:
             return False
         for entrant, run, used_j in times:
             entrant.ran(run, used_j)
-        for name, anchor_ns in anchors.items():
-            self._anchors_ns[name].append(anchor_ns)
+        self._anchors.keep(anchors_ns)
         return True
-
-    def _anchors(self) -> dict[str, float] | None:
-        """Time of each anchor; None, and one anchor less, when one fails."""
-        found = {}
-        for name, kernel in self._kernels.items():
-            try:
-                samples = LAUNCH_SAMPLES if name == "launch" else ANCHOR_SAMPLES
-                run = self._bed.run(kernel, samples=samples, warmup=1)
-            except (Refused, RunnerLost):
-                self._drop_anchor(name)
-                return None
-            if timing.invalid(run.samples_ns):
-                self._drop_anchor(name)
-                return None
-            found[name] = float(np.median(timing.durations(run.samples_ns)))
-        return found
-
-    def _drop_anchor(self, name: str) -> None:
-        del self._kernels[name]
-        self._anchors_ns[name] = []
 
     def _out(self, entrant: Entrant, failure: Refused | RunnerLost) -> None:
         entrant.failure = replace(self._meter.failed(failure), **entrant.facts)
@@ -248,24 +210,9 @@ class _Race:
             return reading
         return None
 
-    def _rates(self) -> Rates:
-        """The probe's rates, those of anchors replaced by what they reached beside the candidates."""
-        rates = self._probe.rates
-        times = {name: float(np.median(rounds_ns)) for name, rounds_ns in self._anchors_ns.items() if rounds_ns}
-        launch_ns = times.pop("launch", rates.launch_ns)
-        seen = {name: self._kernels[name].work / ns for name, ns in times.items()}
-        return replace(
-            rates,
-            read_per_ns=seen.get("read", rates.read_per_ns),
-            copy_per_ns=seen.get("copy", rates.copy_per_ns),
-            flops_per_ns={**rates.flops_per_ns, self._madd: seen.get("madd", rates.flops_per_ns[self._madd])},
-            launch_ns=launch_ns,
-        )
-
     def _clear(self) -> None:
         for entrant in self._entrants:
             if entrant.lane is not None:
                 self._meter.drop(entrant.lane)
             self._meter.release(entrant.candidate)
-        with contextlib.suppress(Refused, RunnerLost):
-            self._bed.drop()
+        self._anchors.drop()

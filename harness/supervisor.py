@@ -123,6 +123,13 @@ class Supervisor:
         limit = self._timeouts.other_s + size / (100 * self._timeouts.bytes_per_s)
         self._request("put", {"buf": name, "bytes": size, "pattern": pattern.hex()}, (), limit)
 
+    def copy(self, name: str, source: str, size: int) -> None:
+        """Make a buffer resident with the first `size` bytes of a resident one, copied on the device."""
+        limit = self._timeouts.other_s + size / (100 * self._timeouts.bytes_per_s)
+        answer, _ = self._request("put", {"buf": name, "bytes": size, "from": source}, (), limit)
+        if "have" in answer:  # a runner that knows no `from` was asked whether it has the buffer
+            raise Refused(Kind.UNSUPPORTED, "the runner is too old to copy a buffer on the device: update it")
+
     def get(self, name: str, offset: int = 0, size: int | None = None) -> bytearray:
         """Bytes of a resident buffer; `size` None means all from `offset`."""
         limit = self._timeouts.other_s + (size or 1 << 30) / self._timeouts.bytes_per_s
@@ -155,7 +162,7 @@ class Supervisor:
 
     def run(
         self,
-        program: str,
+        program: str | None,
         launches: Sequence[Mapping[str, Any]],
         *,
         warmup: int = 0,
@@ -164,15 +171,21 @@ class Supervisor:
         restore: Sequence[tuple[str, str]] = (),
         abort_above_ns: int | None = None,
         profile: bool = True,
+        clock: bool = False,
         timeout_s: float | None = None,
     ) -> Run:
-        """Launch (see harness.runner.protocol.launch) and time. `restore` lists (buffer, what it is restored from)."""
+        """Launch (see harness.runner.protocol.launch) and time. `restore` lists (buffer, what it is restored from).
+
+        `program` None: every launch names its own. `clock` asks for the host's times of the enqueues as well.
+        """
         frame: dict[str, Any] = {"program": program, "launches": list(launches), "warmup": warmup, "samples": samples}
         frame |= {"profile": profile, "restore": [{"buf": buf, "from": source} for buf, source in restore]}
         if rotate is not None:
             frame["rotate"] = {"bufs": list(rotate.bufs), "copies": rotate.copies, "first": rotate.first}
         if abort_above_ns is not None:
             frame["abort_above_ns"] = abort_above_ns
+        if clock:
+            frame["clock"] = True
         answer, _ = self._request("run", frame, (), timeout_s or self._timeouts.run_s)
         with self._reading("run"):
             if (resets := answer.get("resets") or 0) > 0:  # what else it says is of a GPU that began anew in between
@@ -181,7 +194,9 @@ class Supervisor:
             stamps = tuple(tuple((q, s, b, e) for q, s, b, e in sample) for sample in answer.get("samples_ns", ()))
             if not answer["wall_ns"]:
                 raise ValueError("no wall_ns")
-            return Run(stamps, tuple(answer["wall_ns"]), bool(answer.get("aborted")))
+            host = tuple(tuple((b, a) for b, a in sample) for sample in answer.get("host_ns", ()))
+            finished = tuple(answer.get("finished_ns", ()))
+            return Run(stamps, tuple(answer["wall_ns"]), bool(answer.get("aborted")), host, finished)
 
     def sensors(self) -> Sensors:
         """Clock, temperature and the like, as the runner can read them now."""

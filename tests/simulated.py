@@ -95,7 +95,7 @@ def simulate(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
         run=lambda kernel, samples, warmup=0: clock.run(ANCHOR_NS, samples + warmup), drop=lambda: None
     )
     monkeypatch.setattr("harness.contest.check", lambda bench, candidate: RIGHT)
-    monkeypatch.setattr("harness.contest.ProbeBed", lambda supervisor: bed)
+    monkeypatch.setattr("harness.anchors.ProbeBed", lambda supervisor: bed)
 
 
 def probed() -> ProbeResult:

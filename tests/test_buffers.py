@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from harness.buffers import Blob, BufferStore
-from harness.supervisor import RunnerLost, Supervisor
+from harness.supervisor import Refused, RunnerLost, Supervisor
 
 FAKE = (sys.executable, str(Path(__file__).parent / "fake_runner.py"))
 
@@ -72,3 +72,18 @@ def test_dropping_by_hand(fake):
     store.drop(name, "nobody")
     assert not fake.have(name, 100)
     assert store.held_bytes == 0
+
+
+def test_all_goes_at_once(fake):
+    store = BufferStore(fake)
+    names = [store.ensure(blob(fill)) for fill in (1, 2)]
+    store.clear()
+    assert not any(fake.have(name, 100) for name in names)
+    assert store.held_bytes == 0
+    store.clear()
+
+
+def test_a_runner_that_cannot_copy_is_told_from_one_that_did(fake):
+    fake.fill("a", 100)
+    with pytest.raises(Refused, match="too old to copy"):
+        fake.copy("b", "a", 100)

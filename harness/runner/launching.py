@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from harness.runner.server import RequestError
 from harness.runner.texels import Texels
 
 Resident = Callable[[str, int], cl.Buffer]  # (name, turn of the rotation) → buffer
+Kernels = Callable[[str | None], Mapping[str, cl.Kernel]]  # program that a launch names, or None → kernels by entry
 _ORDER = {"R": cl.channel_order.R, "RG": cl.channel_order.RG, "RGBA": cl.channel_order.RGBA}
 _TYPE = {
     "uint32": (cl.channel_type.UNSIGNED_INT32, 4),
@@ -39,19 +41,19 @@ class _Bound:
 def bind(
     context: cl.Context,
     launches: Iterable[Mapping[str, Any]],
-    kernels: Mapping[str, cl.Kernel],
+    kernels: Kernels,
     resident: Resident,
     turns: int,
 ) -> list[_Bound]:
     """Make the arguments of each launch, once per turn. Raises RequestError for what is missing or malformed."""
     launches = list(launches)
-    entries = [one.get("entry") for one in launches]
+    uses = Counter((one.get("program"), one.get("entry")) for one in launches)
     bound = []
     for one in launches:
-        entry = str(one.get("entry"))
-        if entry not in kernels:
-            raise RequestError(Kind.BAD_REQUEST, f"no kernel {entry!r}; there are {', '.join(sorted(kernels))}")
-        kernel = kernels[entry]
+        entry, there = str(one.get("entry")), kernels(one.get("program"))
+        if entry not in there:
+            raise RequestError(Kind.BAD_REQUEST, f"no kernel {entry!r}; there are {', '.join(sorted(there))}")
+        kernel = there[entry]
         parts = [[_make(context, arg, resident, turn) for arg in one["args"]] for turn in range(turns)]
         texels = tuple(tuple(part for part in turn if isinstance(part, Texels)) for turn in parts)
         made = [[part.made if isinstance(part, Texels) else part for part in turn] for turn in parts]
@@ -61,7 +63,7 @@ def bind(
             kernel.set_arg(index, value)
         # An argument is set again only if another launch shares the kernel object or a turn changes it: setting six
         # arguments costs pyopencl about as much as a small launch, and would be seen on the non-profiling queue.
-        shared = entries.count(entry) > 1
+        shared = uses[one.get("program"), one.get("entry")] > 1
         changing = tuple(
             tuple((i, v) for i, v in enumerate(turn) if shared or (turns > 1 and not isinstance(v, np.generic)))
             for turn in made
@@ -139,6 +141,7 @@ class Sequence:
         self._restore = restore
         self._turns = turns
         self._sample = first
+        self._host_ns: list[list[int]] = []  # around each enqueue of the present sample
 
     def _put_back(self) -> None:
         for target, source in self._restore:
@@ -153,17 +156,20 @@ class Sequence:
         turn = self._sample % self._turns
         self._sample += 1
         events: list[cl.Event] = []
+        self._host_ns = []
         for launch in self._launches:
             for index, value in launch.args[turn]:
                 launch.kernel.set_arg(index, value)
             wait_for = [gate] if gate is not None and not events else None
             for texels in launch.texels[turn]:
                 texels.make(self._queue)
+            before = time.monotonic_ns()
             events.append(
                 cl.enqueue_nd_range_kernel(
                     self._queue, launch.kernel, launch.global_size, launch.local_size, wait_for=wait_for
                 )
             )
+            self._host_ns.append([before, time.monotonic_ns()])
         return events
 
     def _launch_together(self) -> list[cl.Event]:
@@ -189,10 +195,11 @@ class Sequence:
         self._queue.finish()
         return time.perf_counter_ns() - start
 
-    def timed(self, samples: int, abort_above_ns: int | None) -> dict[str, Any]:
-        """Event times of each launch of each sample, the queue empty in between."""
+    def timed(self, samples: int, abort_above_ns: int | None, clock: bool = False) -> dict[str, Any]:
+        """Event times of each launch of each sample, the queue empty in between; with `clock` the host's times too."""
         samples_ns: list[list[list[int]]] = []
         wall_ns: list[int] = []
+        host: dict[str, list[Any]] = {"host_ns": [], "finished_ns": []}
         aborted = False
         while len(samples_ns) < samples and not aborted:
             self._put_back()
@@ -201,8 +208,10 @@ class Sequence:
             events = self._launch_together()
             self._queue.finish()
             wall_ns.append(time.perf_counter_ns() - start)
+            host["finished_ns"].append(time.monotonic_ns())
+            host["host_ns"].append(self._host_ns)
             profiles = [event.profile for event in events]
             samples_ns.append([[p.queued, p.submit, p.start, p.end] for p in profiles])
             took_ns = samples_ns[-1][-1][3] - samples_ns[-1][0][2]
             aborted = abort_above_ns is not None and took_ns > abort_above_ns
-        return {"samples_ns": samples_ns, "wall_ns": wall_ns, "aborted": aborted}
+        return {"samples_ns": samples_ns, "wall_ns": wall_ns, "aborted": aborted, **(host if clock else {})}

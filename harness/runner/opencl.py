@@ -77,7 +77,9 @@ class Device:
     def put(self, frame: Mapping[str, Any], blobs: Blobs) -> Answer:
         """Make a buffer resident, or tell whether it is."""
         name, size = _field(frame, "buf", str), _field(frame, "bytes", int)
-        pattern = frame.get("pattern")
+        pattern, other = frame.get("pattern"), frame.get("from")
+        if other is not None:
+            return self._put_copy(name, size, self._buffer(other))
         if not blobs and pattern is None:
             return {"have": name in self._copies and self._copies[name][0].size == size}, []
         if size <= 0 or (blobs and len(blobs[0]) != size):
@@ -90,6 +92,15 @@ class Device:
             self._fill(buffer, size, _hex(pattern))
         self._plain.finish()
         self._copies[name] = [buffer]
+        return {}, []
+
+    def _put_copy(self, name: str, size: int, source: cl.Buffer) -> Answer:
+        if not 0 < size <= source.size:
+            raise RequestError(Kind.BAD_REQUEST, f"{name}: {size} bytes of a {source.size}-byte buffer")
+        copy = cl.Buffer(self._context, cl.mem_flags.READ_WRITE, size)
+        cl.enqueue_copy(self._plain, copy, source, byte_count=size)
+        self._plain.finish()
+        self._copies[name] = [copy]
         return {}, []
 
     def _fill(self, buffer: cl.Buffer, size: int, pattern: bytes) -> None:
@@ -160,7 +171,6 @@ class Device:
 
     def run(self, frame: Mapping[str, Any], blobs: Blobs) -> Answer:
         """Launch, timed by events (profile) or as one batch by the clock."""
-        kernels, _ = self._program(_field(frame, "program", str))
         warmup, samples = int(frame.get("warmup") or 0), int(frame.get("samples") or 1)
         rotate = frame.get("rotate") or {}
         turns, first = int(rotate.get("copies", 1)), int(rotate.get("first", 0))
@@ -172,6 +182,15 @@ class Device:
         def resident(name: str, turn: int) -> cl.Buffer:
             return self._copies[name][turn] if name in rotated else self._buffer(name)
 
+        common = None if frame.get("program") is None else self._program(_field(frame, "program", str))[0]
+
+        def kernels(program: str | None) -> dict[str, cl.Kernel]:
+            if program is not None:
+                return self._program(program)[0]
+            if common is None:
+                raise RequestError(Kind.BAD_REQUEST, "neither the run nor the launch names a program")
+            return common
+
         launches = bind(self._context, frame.get("launches") or (), kernels, resident, turns)
         queue = self._timed if frame.get("profile") else self._plain
         sequence = Sequence(queue, launches, restore, turns, first)
@@ -181,7 +200,7 @@ class Device:
             queue.finish()
             if not frame.get("profile"):
                 return {"wall_ns": [sequence.batch(samples)]}, []
-            return sequence.timed(samples, frame.get("abort_above_ns")), []
+            return sequence.timed(samples, frame.get("abort_above_ns"), bool(frame.get("clock"))), []
         except cl.Error:
             queue.finish()  # an earlier launch of the sequence may still run, and `get` uses another queue
             raise

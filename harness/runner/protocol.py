@@ -12,13 +12,16 @@ runner never dies of a bad request, and ends when its input does.
                                                   ops: those of the optional requests below that it answers
     put {buf, bytes} + blob                    → buffer `buf` is resident with that content
     put {buf, bytes, pattern: "hex"}           → the same, filled with the pattern over and over
+    put {buf, bytes, from: "other"}            → the same, with the first bytes of a resident buffer
     put {buf, bytes}                           → {have: bool}
     drop {bufs: […], programs: […]}            → unknown names are ignored
     build {program, options: […]} + source     → {log, build_ms, kernels: {entry: {work_group, local_bytes,
                                                   private_bytes, multiple}}, cached?}; the same id again is free.
                                                   cached true: the build came from a folder of the runner's own
-    run {program, launches, warmup, samples, rotate, restore, abort_above_ns, profile}
-        launches: [{entry, global: […], local: […] | null, args: […]}]
+    run {program, launches, warmup, samples, rotate, restore, abort_above_ns, profile, clock}
+        launches: [{entry, global: […], local: […] | null, args: […], program?}]
+                  A launch that names a program is of that one instead of the run's, so that the kernels of a whole
+                  model can follow each other on one queue
         args:     {buf, offset?, bytes?} | {i32: v} | {f32: v}
                   | {image: {buf, offset?, channels, type, width, height, texels?}}
                   An image is a view of its buffer (cl_khr_image2d_from_buffer). With texels true, for a device without
@@ -30,6 +33,9 @@ runner never dies of a bad request, and ends when its input does.
       profile true                             → {samples_ns: [[[queued, submit, start, end] per launch] per sample],
                                                   wall_ns: [per sample, enqueue to finish], aborted: bool}
                                                   a sample longer than abort_above_ns is the last
+      profile true, clock true                 → as well {host_ns: [[[before, after] per launch] per sample],
+                                                  finished_ns: [per sample]}: CLOCK_MONOTONIC of the runner's machine
+                                                  around each enqueue, and when the queue had finished
       profile false                            → {wall_ns: [all samples, enqueued back to back, to finish]}
                                                   either may carry resets: how often the GPU was reset between the
                                                   run's begin and end (KGSL's reset_count); absent where unreadable
