@@ -1,0 +1,127 @@
+"""Small figures, many of a kind: how each search converged, slices around its winner, telemetry with phases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.tables import time_text
+from kernels.spec import Verdict
+from tuner.report.drawing import BAD, GOOD, INK, MUTED, RULE, figure, svg
+from tuner.report.nouns import Attempt, Search
+from tuner.report.recordings import Recording
+from tuner.report.rooflines import colour
+from tuner.report.searches import Slice
+from tuner.sampler import config_key
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_WIDE, _HIGH = 2.9, 1.75  # inches of a panel
+
+
+def best_so_far(search: Search) -> list[tuple[int, float]]:
+    """(trial's number, fastest time up to it in ns), from the first success on: what convergence means."""
+    found: list[tuple[int, float]] = []
+    best = float("inf")
+    for attempt in search.attempts:
+        if attempt.ns is not None:
+            best = min(best, attempt.ns)
+        if best < float("inf"):
+            found.append((attempt.number, best))
+    return found
+
+
+def convergence(search: Search, name: str, title: str) -> str:
+    """Every trial's time by its number, the fastest so far as a line; what was given up or failed has its own mark."""
+    made, (axes,) = figure(_WIDE, _HIGH)
+    tint = colour(search.workload.family)
+    ok = [a for a in search.attempts if a.ns is not None]
+    given_up = [a for a in search.attempts if a.ns is None and a.at_least_ns]
+    failed = [a for a in search.attempts if a.ns is None and not a.at_least_ns]
+    line = best_so_far(search)
+    if line:
+        axes.step([n for n, _ in line], [ns for _, ns in line], where="post", color=tint, linewidth=1.4)
+    axes.plot([a.number for a in ok], [a.ns for a in ok], "o", color=tint, markersize=2.6, alpha=0.6)
+    axes.plot([a.number for a in given_up], [a.at_least_ns for a in given_up], "^", color=MUTED, markersize=3, mfc="none")
+    default = next((a for a in ok if search.default and config_key(a.config) == config_key(search.default)), None)
+    if default:
+        axes.axhline(default.ns or 0, color=MUTED, linewidth=0.7, linestyle=":")
+    for attempt in failed:
+        axes.axvline(attempt.number, ymax=0.07, color=BAD, linewidth=1.2)
+    _times(axes, [ns for a in search.attempts if (ns := a.ns or a.at_least_ns)])
+    axes.set_xlim(0.5, max(len(search.attempts), 2) + 0.5)
+    axes.set_xlabel("trial")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    counts = f"{len(ok)} timed, {len(given_up)} given up as slower, {len(failed)} failed"
+    best = search.best
+    about = f"{counts}; the fastest, trial {best.number}, took {time_text(best.ns)}" if best else counts
+    return svg(made, name, title, about)
+
+
+def _times(axes: Axes, values: Sequence[float]) -> None:
+    """A time axis with units: linear where all lies within a factor of three, else logarithmic."""
+    low, high = (min(values), max(values)) if values else (1.0, 2.0)
+    if high > 3 * low:
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(lambda value, _: "")
+    axes.set_ylim(low / 1.12, high * 1.12)
+    axes.yaxis.set_major_formatter(lambda value, _: time_text(value) if value > 0 else "0")
+    axes.grid(axis="y", color=RULE, linewidth=0.5)
+
+
+def slice_panel(found: Slice, family: str, name: str, title: str) -> str:
+    """Time by one parameter's value with the interval of each trial; the centre is filled."""
+    made, (axes,) = figure(_WIDE, _HIGH)
+    tint = colour(family)
+    for place, (value, attempt) in enumerate(found.points):
+        _slice_point(axes, place, attempt, value == found.centre, tint)
+    axes.set_xticks(range(len(found.points)), [str(value) for value, _ in found.points])
+    axes.set_xlim(-0.6, len(found.points) - 0.4)
+    axes.set_xlabel(found.param)
+    _times(axes, [ns for _, a in found.points for ns in (a.ns or a.at_least_ns, *(a.interval_ns or ())) if ns])
+    return svg(made, name, title, slice_text(found))
+
+
+def slice_text(found: Slice) -> str:
+    """The slice in words."""
+
+    def said(attempt: Attempt) -> str:
+        if attempt.ns is not None:
+            return time_text(attempt.ns)
+        return f"≥ {time_text(attempt.at_least_ns)}" if attempt.at_least_ns else str(attempt.verdict)
+
+    return f"{found.param}: " + ", ".join(f"{value} → {said(attempt)}" for value, attempt in found.points)
+
+
+def _slice_point(axes: Axes, place: int, attempt: Attempt, centre: bool, tint: str) -> None:
+    if attempt.ns is not None and attempt.interval_ns:
+        axes.plot([place, place], attempt.interval_ns, color=tint, linewidth=1.4)
+        axes.plot([place], [attempt.ns], "o", color=tint, markersize=5 if centre else 4, mfc=tint if centre else "none")
+    elif attempt.verdict is Verdict.ABANDONED and attempt.at_least_ns:
+        axes.plot([place], [attempt.at_least_ns], "^", color=MUTED, markersize=4, mfc="none")
+    else:
+        axes.axvline(place, ymax=0.07, color=BAD, linewidth=1.6)
+
+
+def telemetry(recording: Recording, name: str, title: str) -> str:
+    """Every available signal over time, one under the other, with the phases as bands across all of them."""
+    shown = [signal for signal in recording.signals if signal.why is None and signal.values]
+    made, rows = figure(8.6, 0.5 + 0.95 * len(shown), len(shown), sharex=True)
+    for place, (axes, signal) in enumerate(zip(rows, shown, strict=True)):
+        axes.plot(signal.t_s, signal.values, color=INK, linewidth=1)
+        axes.set_title(f"{signal.name} ({signal.unit})" if signal.unit else signal.name)
+        axes.grid(axis="y", color=RULE, linewidth=0.5)
+        axes.set_xlim(0, recording.seconds)
+        names: dict[str, Any] = {}
+        for span in recording.spans:
+            odd = names.setdefault(span.name, len(names)) % 2
+            axes.axvspan(span.start_s, span.end_s, color=GOOD if odd else MUTED, alpha=0.14, linewidth=0)
+            if place == 0 and span.repeat == 0:
+                middle = (span.start_s + span.end_s) / 2
+                axes.annotate(span.name, (middle, 1), xycoords=("data", "axes fraction"), va="top", ha="center", fontsize=7)
+    rows[-1].set_xlabel("seconds")
+    about = f"{recording.seconds:.1f} s on {recording.platform}: " + "; ".join(
+        f"{s.name} {min(s.values):.4g} to {max(s.values):.4g} {s.unit}" for s in shown
+    )
+    return svg(made, name, title, about)
