@@ -25,6 +25,7 @@ GOOD, BAD = "#060601", "#060602"
 _VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper", GOOD: "good", BAD: "bad"} | {
     colour: f"family-{i}" for i, colour in enumerate(FAMILY)
 }
+_STAND_IN = re.compile("|".join(_VARIABLES))
 EXTRA = "pip install 'kiln-workbench[report]'"
 _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be found, read aloud and set in the page's font
@@ -79,7 +80,7 @@ def svg(made: Figure, name: str, title: str, description: str, tips: Mapping[str
     # Two figures in one page must not share ids: a clip path would be the other's.
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(xlink:href="|url\()#', rf"\1#{name}-", text)
-    text = re.sub(r"#0[1-6]0[06]\d\d", lambda m: f"var(--{_VARIABLES[m[0]]})" if m[0] in _VARIABLES else m[0], text)
+    text = _STAND_IN.sub(lambda found: f"var(--{_VARIABLES[found[0]]})", text)
     text = re.sub(r"\s*\n\s*", " ", text).replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     assert box is not None

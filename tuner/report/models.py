@@ -38,12 +38,13 @@ def parts_of(request: Mapping[str, Any]) -> tuple[Parts, list[str]]:
 def phases_of(request: Mapping[str, Any], found: Sequence[Measured]) -> list[Phase]:
     """Decoding one token and each prefill, per model and weight format; sums only where no kernel is missing."""
     by_key = {kernel.workload.key: kernel for kernel in found}
-    phases = []
+    phases: dict[tuple[str, str, str | None], Phase] = {}
     for model in request.get("models", ()):
         for weights in request.get("weights", ()):
             for name, jobs in _passes(request, model, weights).items():
-                phases.append(_phase(model, name, weights, jobs, by_key))
-    return [phase for phase in phases if phase.missing < phase.kernels]
+                phase = _phase(model, name, weights, jobs, request.get("kernels", ()), by_key)
+                phases.setdefault((model, name, phase.weights), phase)
+    return [phase for phase in phases.values() if phase.missing < phase.kernels]
 
 
 def _passes(request: Mapping[str, Any], model: str, weights: str) -> dict[str, list[Job]]:
@@ -54,31 +55,30 @@ def _passes(request: Mapping[str, Any], model: str, weights: str) -> dict[str, l
     except (KeyError, ValueError):
         return {}
     found: dict[str, list[Job]] = {}
-    for name, family in kernels.families().items():
-        for job in family.jobs(sheet, ask)[0] if name in request["kernels"] else ():
+    for family in kernels.families().values():
+        for job in family.jobs(sheet, ask)[0]:
             found.setdefault(job.phase, []).append(job)
     return {name: jobs for name, jobs in found.items() if name.startswith(("decode", "prefill"))}
 
 
-def _phase(model: str, name: str, weights: str, jobs: Sequence[Job], found: Mapping[str, Measured]) -> Phase:
-    mine = [(job.count, found.get(job.workload.key)) for job in jobs]
-    here = [(count, kernel) for count, kernel in mine if kernel is not None]
-    whole = len(here) == len(mine)
-    defaults = [(count, kernel.default_ns) for count, kernel in here]
-    default_ns = sum(count * ns for count, ns in defaults if ns is not None)
+def _phase(
+    model: str, name: str, weights: str, every: Sequence[Job], asked: Sequence[str], found: Mapping[str, Measured]
+) -> Phase:
+    jobs = [job for job in every if job.workload.family in asked]
+    families = tuple(dict.fromkeys(job.workload.family for job in jobs))
+    whole_pass = len(families) == len({job.workload.family for job in every})
+    here = [(job.count, found[job.workload.key]) for job in jobs if job.workload.key in found]
+    complete = bool(here) and len(here) == len(jobs)
+    default_ns = sum(count * (kernel.default_ns or 0.0) for count, kernel in here)
+    lows, highs = (sum(count * kernel.interval_ns[end] for count, kernel in here) for end in (0, 1))
     return Phase(
         model=model,
         name=name,
-        weights=weights,
-        calls=sum(job.count for job in jobs),
+        weights=weights if any(job.workload.weights for job in jobs) else None,
+        only=() if whole_pass else families,
         kernels=len({job.workload.key for job in jobs}),
         missing=len({job.workload.key for job in jobs} - set(found)),
-        tuned_ns=sum(count * kernel.ns for count, kernel in here) if whole else None,
-        tuned_interval_ns=(
-            sum(count * kernel.interval_ns[0] for count, kernel in here),
-            sum(count * kernel.interval_ns[1] for count, kernel in here),
-        )
-        if whole
-        else None,
-        default_ns=default_ns if whole and all(ns is not None for _, ns in defaults) else None,
+        tuned_ns=sum(count * kernel.ns for count, kernel in here) if complete else None,
+        tuned_interval_ns=(lows, highs) if complete else None,
+        default_ns=default_ns if complete and all(kernel.default_ns for _, kernel in here) else None,
     )

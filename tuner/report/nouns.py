@@ -125,8 +125,8 @@ class Phase:
 
     model: str
     name: str  # "decode", "prefill 128"
-    weights: str
-    calls: int
+    weights: str | None  # None: none of its kernels reads weights
+    only: tuple[str, ...]  # the families in it, where the study left others out; () = all that the pass needs
     kernels: int
     missing: int  # kernels of the pass that were not tuned here; then there is no sum
     tuned_ns: float | None
@@ -165,4 +165,5 @@ class Study:
         """The device, as its driver calls it, and what drives it."""
         raw = self.device.raw
         platform = {"Portable Computing Language": "PoCL"}.get(raw.get("platform_name", ""), raw.get("platform_name"))
-        return " · ".join(part for part in (raw.get("name") or self.device.model, platform) if part)
+        name = (raw.get("name") or self.device.model).removeprefix("pthread-")  # PoCL's word for a CPU
+        return " · ".join(part for part in (name, platform) if part)

@@ -63,7 +63,9 @@ def _times(axes: Axes, values: Sequence[float]) -> None:
     """A time axis with units: linear where all lies within a factor of three, else logarithmic."""
     low, high = (min(values), max(values)) if values else (1.0, 2.0)
     if high > 3 * low:
-        axes.set_yscale("log")
+        axes.set_yscale("log", subs=())
+        if high < 200 * low:  # else powers of ten are enough
+            axes.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
         axes.yaxis.set_minor_formatter(lambda value, _: "")
     axes.set_ylim(low / 1.12, high * 1.12)
     axes.yaxis.set_major_formatter(lambda value, _: time_text(value) if value > 0 else "0")

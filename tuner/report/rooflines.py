@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.tables import time_text
-from tuner.report.drawing import FAMILY, INK, MUTED, PAPER, RULE, figure, svg
+from tuner.report.drawing import FAMILY, INK, PAPER, RULE, figure, svg
 from tuner.report.nouns import Kernel, Measured, Predicted, Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MARKERS = {"bandwidth": "o", "arithmetic": "s", "launch": "D"}
 FAMILIES = ("gemv_decode", "gemm_prefill", "flash_attention", "kv_concat", "rmsnorm")  # each keeps its colour
@@ -86,10 +90,11 @@ def roofline(study: Study, name: str, found: Sequence[Measured] | Sequence[Predi
     limits = roofs(study)
     made, (axes,) = figure(8.6, 4.6)
     left = min(kernel.intensity for kernel in shown) / 2
-    right = max(kernel.intensity for kernel in shown) * 3
     memory = next((roof for roof in limits if roof.name == "memory"), None)
     used = {kernel.workload.dtypes.compute for kernel in shown}
     rates = [roof for roof in limits if roof.name != "memory" and (roof.name in used or roof.name == "fp32")]
+    ridges = [roof.rate / memory.rate for roof in rates] if memory else []
+    right = 3 * max([*ridges, *(kernel.intensity for kernel in shown)])
     x = np.geomspace(left, right, 400)
     for roof in rates:
         bound = np.minimum(memory.rate * x, roof.rate) if memory else np.full_like(x, roof.rate)
@@ -111,7 +116,7 @@ def roofline(study: Study, name: str, found: Sequence[Measured] | Sequence[Predi
         axis.set_major_formatter(lambda value, _: number(value))
         axis.set_minor_formatter(lambda value, _: "")
     axes.grid(color=RULE, linewidth=0.5)
-    _name_families(axes, shown)
+    _name_families(axes, shown, left)
     what = "predicted" if predicted else "measured"
     about = f"{len(shown)} {what} kernels; " + "; ".join(f"{roof.text} ({roof.source})" for roof in limits)
     return svg(made, name, f"Roofline of {study.name}, {what}", about, tips)
@@ -121,13 +126,13 @@ def _gflops(kernel: Kernel) -> float:
     return kernel.flops / (kernel.ns if isinstance(kernel, Measured) else kernel.predicted_ns)  # type: ignore[attr-defined]
 
 
-def _mark(axes: object, kernel: Kernel, gid: str) -> dict[str, str]:
+def _mark(axes: Axes, kernel: Kernel, gid: str) -> dict[str, str]:
     """One kernel: where it is, and for a measured one a line from where its default is."""
     shape, tint = MARKERS.get(kernel.limited_by or "", "o"), colour(kernel.workload.family)
     x, y = kernel.intensity, _gflops(kernel)
     sizes = " ".join(f"{dim}={size}" for dim, size in kernel.workload.dims.items())
     said = f"{kernel.workload.family} {kernel.label} {kernel.stored} {sizes}: "
-    draw = axes.plot  # type: ignore[attr-defined]
+    draw = axes.plot
     if isinstance(kernel, Predicted):
         draw([x], [y], shape, color=tint, markerfacecolor="none", markersize=5, markeredgewidth=1, gid=gid, zorder=3)
         return {gid: f"{said}predicted {time_text(kernel.predicted_ns)}, limited by {kernel.limited_by}"}
@@ -140,14 +145,27 @@ def _mark(axes: object, kernel: Kernel, gid: str) -> dict[str, str]:
     return {gid: f"{said}{time_text(kernel.ns)}, {rate_text(kernel, kernel.ns)}{of}"}
 
 
-def _name_families(axes: object, shown: Sequence[Kernel]) -> None:
-    """Each family's name beside its highest point: no legend to look up."""
-    for family in dict.fromkeys(kernel.workload.family for kernel in shown):
-        mine = [kernel for kernel in shown if kernel.workload.family == family]
-        low = min(mine, key=_gflops)
-        axes.annotate(  # type: ignore[attr-defined]
-            family, (low.intensity, _gflops(low)), (6, -9), textcoords="offset points", color=colour(family), weight="bold"
+def _name_families(axes: Axes, shown: Sequence[Kernel], left: float) -> None:
+    """Each family's name beside its lowest point, moved down where another name is there: no legend to look up."""
+    taken: list[tuple[float, float]] = []  # in decades
+    lows = [
+        min((kernel for kernel in shown if kernel.workload.family == family), key=_gflops)
+        for family in dict.fromkeys(kernel.workload.family for kernel in shown)
+    ]
+    low_y, high_y = axes.get_ylim()
+    line = 0.04 * np.log10(high_y / low_y)
+    across = 0.2 * np.log10(axes.get_xlim()[1] / left)
+    for kernel in sorted(lows, key=_gflops, reverse=True):
+        x, y = float(np.log10(kernel.intensity)), float(np.log10(_gflops(kernel)))
+        while any(abs(x - other_x) < across and abs(y - other_y) < line for other_x, other_y in taken):
+            y -= line
+        taken.append((x, y))
+        axes.annotate(
+            kernel.workload.family,
+            (kernel.intensity, 10**y),
+            (6, -3),
+            textcoords="offset points",
+            color=colour(kernel.workload.family),
+            weight="bold",
         )
-
-
-__all__ = ["MARKERS", "MUTED", "Roof", "colour", "number", "rate_text", "roofline", "roofs"]
+    axes.set_ylim(min(low_y, 10 ** (min(y for _, y in taken) - line)), high_y)

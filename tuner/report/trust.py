@@ -10,9 +10,11 @@ from harness.tables import time_text
 from kernels.spec import Verdict
 from tuner.report.nouns import Check, Kernel, Measured, Study
 from tuner.report.rooflines import number, roofs
+from tuner.report.words import HOST_OR_DEVICE
 
 WIDE = 0.05  # half an interval over its median: what is wider was measured on a restless machine
 LONG_NS = 100e3  # below, a launch's own cost on the host decides how long a batch takes
+ABOVE = 105.0  # percent of the limit; a kernel at the limit is measured a little above it every other time
 GAP = 0.25  # of event time by which a batch may differ before somebody should ask why
 PACE = 1.2  # between a probe before the search and the anchors of the finals
 _NO_FAULT = {str(Verdict.OK), str(Verdict.ABANDONED)}
@@ -57,8 +59,15 @@ def _limits(study: Study) -> Iterator[Check]:
     if not told:
         return
     beyond = [k for k in told if (k.percent_interval or (k.percent or 0.0,))[0] > 100]
+    above = [k for k in told if (k.percent or 0.0) > ABOVE]
     top = max(told, key=lambda kernel: kernel.percent or 0.0)
-    if beyond:
+    if above and not beyond:
+        text = (
+            f"{len(above)} of {len(told)} kernels are measured above their limit, though not surely, the most "
+            f"{top.percent:.0f} % ({top.workload.family} {top.label}): the limit was not steady enough to tell"
+        )
+        yield Check("doubt", "limits", text)
+    elif beyond:
         text = (
             f"{len(beyond)} of {len(told)} kernels are beyond what the device was seen to allow, the most "
             f"{top.percent:.0f} % ({top.workload.family} {top.label}): the probe is broken or was disturbed"
@@ -126,14 +135,17 @@ def _conditions(study: Study) -> Iterator[Check]:
         value = told.get(name)
         if value is None:
             because = "; ".join(f"{text}" for key, text in why.items() if reason in key)
-            text = f"{reason} unavailable: {because or 'the document does not say why'}"
+            text = f"unavailable: {because or 'the document does not say why'}"
             yield Check("unknown", reason, text)
         else:
             values = value if isinstance(value, list) else [value]
             if all(isinstance(one, int | float) for one in values):
                 moved = max(values) > 1.05 * min(values)
-                text = f"{reason} {' to '.join(f'{one:g}' for one in values)} {unit} during the finals"
-                yield Check("doubt" if moved else "good", reason, text)
+                text = f"{' to '.join(f'{one:g}' for one in values)} {unit} during the finals"
+                if study.device.sheet.kind != "cpu":
+                    yield Check("unknown", reason, f"{text}{HOST_OR_DEVICE}")
+                else:
+                    yield Check("doubt" if moved else "good", reason, text)
 
 
 def _verdicts(study: Study) -> Iterator[Check]:

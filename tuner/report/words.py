@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import kernels
-from harness.tables import MISSING, time_text
+from harness.tables import MISSING, bytes_text, time_text
 from tuner.report.nouns import Kernel, Measured, Pair, Phase, Study
 
 _HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -24,7 +25,7 @@ def span_text(ns: float, interval: Pair | None) -> str:
         return text
     value, unit = text.split(" ")
     scale = ns / float(value)
-    ends = [f"{end / scale:.3g}" if end / scale < 999.5 else f"{end / scale:.0f}" for end in interval]
+    ends = [f"{end / scale:#.3g}".rstrip(".") if end / scale < 999.5 else f"{end / scale:.0f}" for end in interval]
     return f"{value} {unit} [{ends[0]}, {ends[1]}]"
 
 
@@ -92,9 +93,7 @@ def _range(found: Sequence[Measured]) -> str:
 
 def phase_name(phase: Phase) -> str:
     """What one pass is, for people."""
-    if phase.name == "decode":
-        return "decode, one token"
-    return phase.name.replace("prefill ", "prefill, ") + " tokens"
+    return "decode, one token" if phase.name == "decode" else f"{phase.name.replace(' ', ', ')} tokens"
 
 
 def conditions(study: Study) -> list[tuple[str, str]]:
@@ -115,20 +114,33 @@ def conditions(study: Study) -> list[tuple[str, str]]:
         ("statistic", str(study.protocol.get("statistic") or "")),
         ("generator", str(study.provenance.get("generator") or "")),
     ]
-    units = {"clock_mhz": "MHz", "temperature_c": "°C", "rotation_bytes": "bytes"}
     for name, value in told.items():
         if name != "why" and value is not None:
-            found.append((name.removesuffix("_mhz").removesuffix("_c").replace("_", " "), _value(value, units.get(name))))
-    found += [(name.replace("_", " "), f"unavailable: {reason}") for name, reason in why.items()]
+            whose = HOST_OR_DEVICE if name in ("clock_mhz", "temperature_c") and device.sheet.kind != "cpu" else ""
+            found.append((_plain_name(name), f"{_value(value, _UNITS.get(name, str))}{whose}"))
+    found += [(_plain_name(name), f"unavailable: {reason}") for name, reason in why.items()]
     return [(name, value or "not told") for name, value in found]
 
 
-def _value(value: object, unit: str | None = None) -> str:
-    if isinstance(value, list):
-        text = " to ".join(map(str, value)) if value and not isinstance(value[0], str) else ", ".join(map(str, value))
-    else:
-        text = str(value)
-    return f"{text} {unit}" if unit else text
+# A measurement's clock and temperature are the GPU's where the runner can read them, else its host processor's.
+HOST_OR_DEVICE = "; the GPU's or its host's: the document does not say"
+_UNITS: dict[str, Callable[[Any], str]] = {
+    "clock_mhz": lambda mhz: f"{mhz:.0f} MHz",
+    "temperature_c": lambda c: f"{c:.0f} °C",
+    "rotation_bytes": bytes_text,
+}
+
+
+def _plain_name(name: str) -> str:
+    for unit in ("_mhz", "_c", "_j", "_bytes"):
+        name = name.removesuffix(unit)
+    return name.replace("_", " ")
+
+
+def _value(value: object, said: Callable[[Any], str] = str) -> str:
+    if isinstance(value, list):  # numbers that differed are [least, most]
+        return (", " if value and isinstance(value[0], str) else " to ").join(map(said, value))
+    return said(value)
 
 
 def as_json(study: Study) -> dict[str, object]:
