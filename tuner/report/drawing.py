@@ -27,7 +27,7 @@ _VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper", GOOD: "g
 }
 _STAND_IN = re.compile("|".join(_VARIABLES))
 EXTRA = "pip install 'kiln-workbench[report]'"
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: Any = {  # Matplotlib types the keys one by one
     "svg.fonttype": "none",  # text stays text: it can be found, read aloud and set in the page's font
     "svg.hashsalt": "kiln",
     "text.parse_math": False,  # names come from files: a $ is a $

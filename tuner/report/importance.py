@@ -73,7 +73,9 @@ def _importance(family: str, found: Sequence[Search]) -> Importance:
         study = study_of(found)
         count = len(study.trials)
         if count < LEAST_TRIALS:
-            why = f"{count} timed trials; below {LEAST_TRIALS} it would say little. A longer search (--seconds) has more"
+            why = (
+                f"{count} timed trials; below {LEAST_TRIALS} it would say little. A longer search (--seconds) has more"
+            )
             return Importance(family, count, len(found), (), why)
         with warnings.catch_warnings():  # its being experimental, in some of Optuna's versions
             warnings.simplefilter("ignore")
@@ -82,5 +84,5 @@ def _importance(family: str, found: Sequence[Search]) -> Importance:
     finally:
         optuna.logging.set_verbosity(before)
     kept = tuple((name, part) for name, part in parts.items() if math.isfinite(part) and part > 0)
-    why = None if kept else "no parameter separates the best quarter from the rest"
-    return Importance(family, count, len(found), kept, why)
+    nothing = None if kept else "no parameter separates the best quarter from the rest"
+    return Importance(family, count, len(found), kept, nothing)

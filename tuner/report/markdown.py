@@ -10,12 +10,22 @@ import re
 from collections.abc import Sequence
 
 from harness.tables import time_text
-from tuner.report.nouns import Measured, Study
+from tuner.report.nouns import Measured, Phase, Study
 from tuner.report.rooflines import number
 from tuner.report.trust import checks
 from tuner.report.words import clean, config_words, options_text, outcome, phase_name, ratio_text, sizes_text, span_text
 
-HEADS = ("kernel", "stored", "before", "after [95 %]", "n", "before / after [95 %]", "rate [95 %]", "% of limit", "with")
+HEADS = (
+    "kernel",
+    "stored",
+    "before",
+    "after [95 %]",
+    "n",
+    "before / after [95 %]",
+    "rate [95 %]",
+    "% of limit",
+    "with",
+)
 
 
 def markdown(studies: Sequence[Study]) -> str:
@@ -45,8 +55,9 @@ def _study(study: Study, every: Sequence[Study]) -> str:
             ("pass (sum of its kernels)", "weights", "before", "after", "before / after"),
             [
                 (
-                    f"{phase.model} {phase_name(phase)}",
-                    phase.weights,
+                    f"{phase.model} {phase_name(phase)}{_alone(phase)}",
+                    +(f", {' and '.join(phase.only)} alone" if phase.only else ""),
+                    phase.weights or "",
                     time_text(phase.default_ns),
                     span_text(phase.tuned_ns or 0.0, phase.tuned_interval_ns),
                     ratio_text((phase.default_ns or 0.0) / (phase.tuned_ns or 1.0)),
@@ -64,6 +75,10 @@ def _study(study: Study, every: Sequence[Study]) -> str:
     lines += [f"- {check.state}: {_plain(check.about)}: {_plain(check.text)}" for check in checks(study)]
     lines += ["", "**Must not regress**", "", *_bystanders(study, every)]
     return "\n".join(lines).rstrip()
+
+
+def _alone(phase: Phase) -> str:
+    return f", {' and '.join(phase.only)} alone" if phase.only else ""
 
 
 def _bystanders(study: Study, every: Sequence[Study]) -> list[str]:

@@ -82,6 +82,7 @@ def _safe(text: str) -> Any:
 
 def _study(study: Study, name: str) -> dict[str, Any]:
     found = checks(study)
+    several = [s for s in study.searches if len(s.attempts) > 1 and any(a.ns or a.at_least_ns for a in s.attempts)]
     labels = {kernel.workload.key: kernel for kernel in study.measured}
     return {
         "id": name,
@@ -97,9 +98,9 @@ def _study(study: Study, name: str) -> dict[str, Any]:
         "titles": {s.workload.key: _title(s.workload.key, labels, s.workload.label) for s in study.searches},
         "convergence": [
             _safe(panels.convergence(s, f"{name}-c{i}", _title(s.workload.key, labels, s.workload.label)))
-            for i, s in enumerate(study.searches)
-            if any(a.ns or a.at_least_ns for a in s.attempts)
+            for i, s in enumerate(several)
         ],
+        "several": several,
         "importances": importances(study.searches),
         "slices": list(_slices(study, name, labels)),
         "failures": failures(study.searches),

@@ -42,8 +42,9 @@ def convergence(search: Search, name: str, title: str) -> str:
     line = best_so_far(search)
     if line:
         axes.step([n for n, _ in line], [ns for _, ns in line], where="post", color=tint, linewidth=1.4)
-    axes.plot([a.number for a in ok], [a.ns for a in ok], "o", color=tint, markersize=2.6, alpha=0.6)
-    axes.plot([a.number for a in given_up], [a.at_least_ns for a in given_up], "^", color=MUTED, markersize=3, mfc="none")
+    axes.plot([a.number for a in ok], [a.ns or 0.0 for a in ok], "o", color=tint, markersize=2.6, alpha=0.6)
+    bounds = [a.at_least_ns or 0.0 for a in given_up]
+    axes.plot([a.number for a in given_up], bounds, "^", color=MUTED, markersize=3, mfc="none")
     default = next((a for a in ok if search.default and config_key(a.config) == config_key(search.default)), None)
     if default:
         axes.axhline(default.ns or 0, color=MUTED, linewidth=0.7, linestyle=":")
@@ -52,7 +53,7 @@ def convergence(search: Search, name: str, title: str) -> str:
     _times(axes, [ns for a in search.attempts if (ns := a.ns or a.at_least_ns)])
     axes.set_xlim(0.5, max(len(search.attempts), 2) + 0.5)
     axes.set_xlabel("trial")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     counts = f"{len(ok)} timed, {len(given_up)} given up as slower, {len(failed)} failed"
     best = search.best
     about = f"{counts}; the fastest, trial {best.number}, took {time_text(best.ns)}" if best else counts
@@ -65,7 +66,7 @@ def _times(axes: Axes, values: Sequence[float]) -> None:
     if high > 3 * low:
         axes.set_yscale("log", subs=())
         if high < 200 * low:  # else powers of ten are enough
-            axes.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
+            axes.locator_params(axis="y", subs=(1, 2, 5))
         axes.yaxis.set_minor_formatter(lambda value, _: "")
     axes.set_ylim(low / 1.12, high * 1.12)
     axes.yaxis.set_major_formatter(lambda value, _: time_text(value) if value > 0 else "0")
@@ -121,7 +122,9 @@ def telemetry(recording: Recording, name: str, title: str) -> str:
             axes.axvspan(span.start_s, span.end_s, color=GOOD if odd else MUTED, alpha=0.14, linewidth=0)
             if place == 0 and span.repeat == 0:
                 middle = (span.start_s + span.end_s) / 2
-                axes.annotate(span.name, (middle, 1), xycoords=("data", "axes fraction"), va="top", ha="center", fontsize=7)
+                axes.annotate(
+                    span.name, (middle, 1), xycoords=("data", "axes fraction"), va="top", ha="center", fontsize=7
+                )
     rows[-1].set_xlabel("seconds")
     about = f"{recording.seconds:.1f} s on {recording.platform}: " + "; ".join(
         f"{s.name} {min(s.values):.4g} to {max(s.values):.4g} {s.unit}" for s in shown

@@ -1,4 +1,4 @@
-"""The searches in a journal: every trial in its order, the failures with their logs, and the slice around the winner."""
+"""The searches in a journal: every trial in its order, failures with their logs, and the slice around the winner."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def searches(records: Sequence[Record], decided: Sequence[Decision]) -> tuple[li
     winners = {d.workload.key: d.winner.finalist.candidate.config for d in decided}
     labels = {d.workload.key: d.workload for d in decided}
     made = []
-    for key, trials in found.items():
-        workload = labels.get(key) or workload_of_key(key)
+    for name, trials in found.items():
+        workload = labels.get(name) or workload_of_key(name)
         attempts = tuple(_attempt(number, record) for number, record in enumerate(trials.values(), 1))
-        made.append(Search(workload, attempts, winners.get(key), _default(workload, sheet)))
+        made.append(Search(workload, attempts, winners.get(name), _default(workload, sheet)))
     return made, len(open_)
 
 

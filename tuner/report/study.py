@@ -14,7 +14,7 @@ from tuner import programs
 from tuner.decisions import Decision, latest_study
 from tuner.export import tuned_config
 from tuner.report.models import parts_of, phases_of
-from tuner.report.nouns import Search, Study
+from tuner.report.nouns import Measured, Predicted, Search, Study
 from tuner.report.rows import kernels_of, order, unknown_sources
 from tuner.report.searches import searches
 from tuner.report.sources import Pair
@@ -40,7 +40,9 @@ def study_of(pair: Pair) -> Study:
             raise KilnError(f"{path}: {error}") from error
         if contents.damaged:
             lines = ", ".join(map(str, contents.damaged[:5])) + (", …" if len(contents.damaged) > 5 else "")
-            notes.append(f"line {lines} of {path.name} cannot be read and is passed over: torn by a power loss or a kill")
+            notes.append(
+                f"line {lines} of {path.name} cannot be read and is passed over: torn by a power loss or a kill"
+            )
         if unfinished:
             notes.append(
                 f"{unfinished} candidate(s) were begun and nothing came of them: the run was killed, or the machine "
@@ -52,8 +54,8 @@ def study_of(pair: Pair) -> Study:
             notes.append("the journal beside the document has no finals of its own yet: the document is of another run")
     elif document is not None and document.evidence == "measured":
         notes.append(
-            "there is no journal beside this document, so ratios have no intervals, and the search itself (convergence, "
-            "importance, slices, failures) cannot be shown"
+            "there is no journal beside this document, so ratios have no intervals, and the search itself "
+            "(convergence, importance, slices, failures) cannot be shown"
         )
     return _study(pair, document, decided, found, records, notes)
 
@@ -96,7 +98,8 @@ def _study(
     request = provenance.get("request", {})
     parts, more = parts_of(request)
     notes += more
-    measured, predicted = [], []
+    measured: list[Measured] = []
+    predicted: list[Predicted] = []
     if document is not None:
         try:
             measured, predicted, more = kernels_of(document, decided, parts)

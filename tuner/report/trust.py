@@ -45,8 +45,8 @@ def _right(found: list[Kernel], study: Study) -> Check:
     shapes = sum(len(proof.shapes) for proof in proofs)
     where = ", ".join(sorted({proof.proven_on.device for proof in proofs}))
     text = (
-        f"{len(proofs)} of {len(found)} winners within tolerance of float64 NumPy on {shapes} shapes, awkward ones among "
-        f"them; the nearest to its limit uses {100 * worst:.0f} % of it; executed on {where}"
+        f"{len(proofs)} of {len(found)} winners within tolerance of float64 NumPy on {shapes} shapes, awkward ones "
+        f"among them; the nearest to its limit uses {100 * worst:.0f} % of it; executed on {where}"
     )
     here = f"{study.device.vendor} {study.device.model}"
     if where != here:
@@ -74,7 +74,7 @@ def _limits(study: Study) -> Iterator[Check]:
         )
         yield Check("doubt", "limits", text)
     else:
-        text = f"no kernel is surely beyond the device's own limit, probed beside it; the nearest reaches {top.percent:.0f} %"
+        text = f"no kernel is beyond the device's own limit, probed beside it; the nearest reaches {top.percent:.0f} %"
         yield Check("good", "limits", text)
 
 
