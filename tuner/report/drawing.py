@@ -1,7 +1,8 @@
 """Matplotlib figures as SVG that lives inside the page: its colours are the page's, its text is text.
 
-A figure is drawn in stand-in colours which become CSS variables, so that one drawing serves a light page, a dark one
-and paper. Every figure has a title and a description for whoever does not see it; marks may have a tooltip.
+Matplotlib, because its SVG is static: no script in the page, a few kB a figure, and it prints as it looks. A figure is
+drawn in stand-in colours which become CSS variables, so that one drawing serves a light page, a dark one and paper.
+Every figure has a title and a description for whoever does not see it; marks may have a tooltip.
 """
 
 from __future__ import annotations

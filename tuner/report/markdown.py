@@ -44,8 +44,8 @@ def _study(study: Study, every: Sequence[Study]) -> str:
         f"### {_plain(', '.join(study.models) or 'kernels')} on {_plain(study.name)}",
         "",
         f"Driver `{_code(device.driver or 'not told')}`, compiler `{_code(device.compiler or 'not told')}`, "
-        f"{_plain(str(study.provenance.get('started') or 'date not told'))}. Before: the family's default; after: what is "
-        "tuned; both interleaved in the same rounds, weights cold, device time.",
+        f"{_plain(str(study.provenance.get('started') or 'date not told'))}. Before: the family's default; after: what "
+        "is tuned; both interleaved in the same rounds, weights cold, device time.",
         "",
         f"**{_plain(outcome(study.measured))}.**",
         "",
@@ -56,7 +56,6 @@ def _study(study: Study, every: Sequence[Study]) -> str:
             [
                 (
                     f"{phase.model} {phase_name(phase)}{_alone(phase)}",
-                    +(f", {' and '.join(phase.only)} alone" if phase.only else ""),
                     phase.weights or "",
                     time_text(phase.default_ns),
                     span_text(phase.tuned_ns or 0.0, phase.tuned_interval_ns),

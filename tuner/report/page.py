@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import KilnError
 from harness.tables import time_text
+from harness.telemetry import Recording
 from tuner.report import panels, words
 from tuner.report.drawing import EXTRA
 from tuner.report.importance import QUANTILE, importances
 from tuner.report.nouns import Kernel, Measured, Predicted, Study
-from tuner.report.recordings import Recording
 from tuner.report.rooflines import FAMILIES, number, rate_text, roofline, roofs
 from tuner.report.searches import config_text, failures, slices
 from tuner.report.trust import checks
@@ -143,11 +143,11 @@ def _predicted(study: Study, name: str) -> dict[str, Any]:
 
 def _recording(path: str, recording: Recording, name: str) -> dict[str, Any]:
     title = f"Telemetry, {path}"
-    drawn = any(signal.values for signal in recording.signals)
     return {
         "path": path,
         "recording": recording,
-        "plot": _safe(panels.telemetry(recording, name, title)) if drawn else None,
+        "seconds": (recording.end_ns - recording.start_ns) / 1e9,
+        "plot": _safe(panels.telemetry(recording, name, title)) if panels.shown_signals(recording) else None,
     }
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.tables import time_text
+from harness.telemetry import Recording, Signal
 from kernels.spec import Verdict
 from tuner.report.drawing import BAD, GOOD, INK, MUTED, RULE, figure, svg
 from tuner.report.nouns import Attempt, Search
-from tuner.report.recordings import Recording
 from tuner.report.rooflines import colour
 from tuner.report.searches import Slice
 from tuner.sampler import config_key
@@ -107,26 +107,40 @@ def _slice_point(axes: Axes, place: int, attempt: Attempt, centre: bool, tint: s
         axes.axvline(place, ymax=0.07, color=BAD, linewidth=1.6)
 
 
+def shown_signals(recording: Recording) -> list[Signal]:
+    """Signals with values: those that were there to the end, and those that failed midway up to then."""
+    return [signal for signal in recording.signals if signal.name in recording.series and _values(recording, signal)]
+
+
+def _values(recording: Recording, signal: Signal) -> tuple[float, ...]:
+    return recording.series[signal.name].values
+
+
 def telemetry(recording: Recording, name: str, title: str) -> str:
-    """Every available signal over time, one under the other, with the phases as bands across all of them."""
-    shown = [signal for signal in recording.signals if signal.why is None and signal.values]
+    """Every signal that has values over time, one under the other, with the phases as bands across all of them."""
+    shown = shown_signals(recording)
     made, rows = figure(8.6, 0.5 + 0.95 * len(shown), len(shown), sharex=True)
+
+    def seconds(t_ns: int) -> float:
+        return (t_ns - recording.start_ns) / 1e9
+
     for place, (axes, signal) in enumerate(zip(rows, shown, strict=True)):
-        axes.plot(signal.t_s, signal.values, color=INK, linewidth=1)
+        axes.plot([seconds(t) for t in recording.series[signal.name].t_ns], _values(recording, signal), color=INK, lw=1)
         axes.set_title(f"{signal.name} ({signal.unit})" if signal.unit else signal.name)
         axes.grid(axis="y", color=RULE, linewidth=0.5)
-        axes.set_xlim(0, recording.seconds)
-        names: dict[str, Any] = {}
-        for span in recording.spans:
-            odd = names.setdefault(span.name, len(names)) % 2
-            axes.axvspan(span.start_s, span.end_s, color=GOOD if odd else MUTED, alpha=0.14, linewidth=0)
-            if place == 0 and span.repeat == 0:
-                middle = (span.start_s + span.end_s) / 2
+        axes.set_xlim(0, seconds(recording.end_ns))
+        names: dict[str, int] = {}
+        for phase in recording.phases:
+            odd = names.setdefault(phase.name, len(names)) % 2
+            start, end = seconds(phase.start_ns), seconds(phase.end_ns)
+            axes.axvspan(start, end, color=GOOD if odd else MUTED, alpha=0.14, linewidth=0)
+            if place == 0 and phase.repeat == 0:
+                middle = (start + end) / 2
                 axes.annotate(
-                    span.name, (middle, 1), xycoords=("data", "axes fraction"), va="top", ha="center", fontsize=7
+                    phase.name, (middle, 1), xycoords=("data", "axes fraction"), va="top", ha="center", fontsize=7
                 )
     rows[-1].set_xlabel("seconds")
-    about = f"{recording.seconds:.1f} s on {recording.platform}: " + "; ".join(
-        f"{s.name} {min(s.values):.4g} to {max(s.values):.4g} {s.unit}" for s in shown
+    about = f"{seconds(recording.end_ns):.1f} s on {recording.platform}: " + "; ".join(
+        f"{s.name} {min(_values(recording, s)):.4g} to {max(_values(recording, s)):.4g} {s.unit}" for s in shown
     )
     return svg(made, name, title, about)

@@ -50,6 +50,7 @@ def searches(records: Sequence[Record], decided: Sequence[Decision]) -> tuple[li
         elif record["kind"] in ("interrupted", "trial"):
             open_.discard(record["key"])
         if record["kind"] == "trial":
+            _check(record["config"])
             key = config_key(record["config"]), bool(record.get("driver_local"))
             found.setdefault(record["workload"], {})[key] = record
     winners = {d.workload.key: d.winner.finalist.candidate.config for d in decided}
@@ -60,6 +61,14 @@ def searches(records: Sequence[Record], decided: Sequence[Decision]) -> tuple[li
         attempts = tuple(_attempt(number, record) for number, record in enumerate(trials.values(), 1))
         made.append(Search(workload, attempts, winners.get(name), _default(workload, sheet)))
     return made, len(open_)
+
+
+def _check(config: Any) -> None:
+    """Raises ValueError for what is no configuration."""
+    if not isinstance(config, dict) or not isinstance(config.get("variant"), str):
+        raise ValueError(f"{config!r:.40} is no configuration")
+    if not all(isinstance(value, str | int | float) for value in config.values()):
+        raise ValueError(f"{config!r:.40} has a value that is neither a number nor a name")
 
 
 def _attempt(number: int, record: Record) -> Attempt:

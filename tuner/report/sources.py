@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import telemetry
 from harness.errors import KilnError, UsageError
 from harness.records import Contents, read
+from harness.telemetry.nouns import FORMAT as TELEMETRY
 from kernels import tuned
 from kernels.tuned import TunedConfig
-from tuner.report import recordings
-from tuner.report.recordings import Recording
 from tuner.run import journal_path
 
 RESULTS = Path("results")  # with its local/, where runs write by default
@@ -37,7 +37,7 @@ class Sources:
     """All that was found, in the order of its names."""
 
     pairs: tuple[Pair, ...]
-    recordings: tuple[tuple[Path, Recording], ...]
+    recordings: tuple[tuple[Path, telemetry.Recording], ...]
 
 
 def find(named: Sequence[Path]) -> Sources:
@@ -58,14 +58,14 @@ def find(named: Sequence[Path]) -> Sources:
         where = ", ".join(map(str, named)) if named else f"{RESULTS} and {RESULTS / 'local'}"
         raise UsageError(f"nothing to report in {where}; make a tuned config with python -m tuner, or name one")
     pairs: dict[Path, Pair] = {}  # by the document's path
-    told: list[tuple[Path, Recording]] = []
+    told: list[tuple[Path, telemetry.Recording]] = []
     for path in paths:
         if path.name.endswith(_JOURNAL) or path.suffix == ".jsonl":
             document = path.with_name(path.name.removesuffix(_JOURNAL) + ".json")
             own = document if path.name.endswith(_JOURNAL) else path
             pairs.setdefault(own, _pair(document if document.exists() else None, path))
-        elif _format(path) == recordings.FORMAT:
-            told.append((path, recordings.load(path)))
+        elif _format(path) == TELEMETRY:
+            told.append((path, _recording(path)))
         else:
             journal = journal_path(path)
             pairs.setdefault(path, _pair(path, journal if journal.exists() else None))
@@ -75,7 +75,7 @@ def find(named: Sequence[Path]) -> Sources:
 def _inside(folder: Path) -> list[Path]:
     """Files of a folder that look like ours; other programs' JSON may lie there too."""
     found = [path for path in folder.iterdir() if path.name.endswith(_JOURNAL)]
-    found += [path for path in folder.glob("*.json") if _format(path) in (None, tuned.FORMAT, recordings.FORMAT)]
+    found += [path for path in folder.glob("*.json") if _format(path) in (None, tuned.FORMAT, TELEMETRY)]
     return sorted(found)
 
 
@@ -86,6 +86,15 @@ def _format(path: Path) -> str | None:
     except (OSError, ValueError, RecursionError):
         return None
     return str(found.get("format", "")) if isinstance(found, dict) else ""
+
+
+def _recording(path: Path) -> telemetry.Recording:
+    try:
+        return telemetry.load(path)
+    except OSError as error:
+        raise KilnError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
+    except ValueError as error:
+        raise KilnError(f"{error}; record it again or name other files") from error
 
 
 def _pair(document: Path | None, journal: Path | None) -> Pair:

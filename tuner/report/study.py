@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import kernels
 from harness.devices import sheet_from
 from harness.errors import KilnError
 from harness.records import Contents, Record
@@ -34,7 +35,7 @@ def study_of(pair: Pair) -> Study:
         try:
             made, decided = _finished(contents, notes)
             found, unfinished = searches(records, decided)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise KilnError(f"{path}: it does not say what a journal of this Kiln says ({error!r:.80})") from error
         except KilnError as error:
             raise KilnError(f"{path}: {error}") from error
@@ -63,21 +64,30 @@ def study_of(pair: Pair) -> Study:
 def _finished(contents: Contents, notes: list[str]) -> tuple[TunedConfig | None, list[Decision]]:
     """The document that the journal would give, and its decisions; nothing before its finals."""
     try:
-        study, _ = latest_study(contents.records)
+        study, finals = latest_study(contents.records)
     except KilnError as error:
         notes.append(str(error))
+        return None, []
+    if gone := _gone(finals):
+        notes.append(f"the journal's finals count for nothing here, as this Kiln has no {', '.join(gone)} any more")
         return None, []
     sheet = sheet_from(study["device"])
     try:
         decided = programs.decided(contents.records, sheet)
         made = tuned_config(contents.records, kiln_version())
-    except (KeyError, KilnError) as error:  # a variant that is no more
-        what = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-        notes.append(f"the journal's finals cannot be read by this Kiln, and count for nothing here: {what}")
+    except KilnError as error:
+        notes.append(f"the journal's finals give no document: {error}")
         return None, []
     if changed := unknown_sources(decided, study, contents.records):
         notes.append(f"{changed} of {len(decided)} winners have other sources in this Kiln than those that ran")
     return made, decided
+
+
+def _gone(finals: Sequence[Record]) -> list[str]:
+    """Families and variants that ran in these finals and that this Kiln does not have."""
+    ours = {name: {variant.name for variant in family.variants} for name, family in kernels.families().items()}
+    ran = {(final["workload"]["family"], item["config"]["variant"]) for final in finals for item in final["finalists"]}
+    return sorted(f"{family}/{variant}" for family, variant in ran if variant not in ours.get(family, ()))
 
 
 def _study(
