@@ -12,6 +12,9 @@ from report_samples import recording, records, write
 from tuner.cli import main
 
 RESULTS = Path(__file__).parent.parent / "results"
+for needed in ("matplotlib", "jinja2"):
+    pytest.importorskip(needed, reason="the report extra is not installed")
+
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 pytestmark = [

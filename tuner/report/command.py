@@ -12,6 +12,7 @@ from tuner.report.markdown import markdown
 from tuner.report.page import page
 from tuner.report.sources import RESULTS, find
 from tuner.report.study import study_of
+from tuner.report.trust import checks
 from tuner.report.words import as_json
 
 OUT = RESULTS / "local" / "report.html"
@@ -50,7 +51,7 @@ def main(words: Sequence[str]) -> None:
     elif args.markdown is not None:
         say(markdown(studies).rstrip())
     if args.json:
-        say(json_text([as_json(study) for study in studies]))
+        say(json_text([as_json(study, checks(study)) for study in studies]))
     elif args.markdown != Path("-"):
         say(f"wrote {' and '.join(str(path) for path in (out, args.markdown) if path is not None)}")
 

@@ -8,6 +8,7 @@ time it surely takes; failed ones do not count.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import warnings
@@ -23,6 +24,8 @@ from tuner.report.nouns import Search
 
 # The best quarter: PED-ANOVA wants at least five trials there, so twenty of a family.
 QUANTILE, LEAST_TRIALS = 0.25, 20
+# Optuna 4's takes only parameters that every trial has, and calls the quantile otherwise.
+CAN = "target_quantile" in inspect.signature(PedAnovaImportanceEvaluator).parameters
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,9 @@ def _importance(family: str, found: Sequence[Search]) -> Importance:
             why = (
                 f"{count} timed trials; below {LEAST_TRIALS} it would say little. A longer search (--seconds) has more"
             )
+            return Importance(family, count, len(found), (), why)
+        if not CAN:
+            why = f"it needs Optuna 5, and {optuna.__version__} is here: pip install 'kiln-workbench[report]'"
             return Importance(family, count, len(found), (), why)
         with warnings.catch_warnings():  # its being experimental, in some of Optuna's versions
             warnings.simplefilter("ignore")

@@ -121,8 +121,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _plain(text: str) -> str:
     """Text from a file that stays text in Markdown: no table cell, no link, no HTML."""
-    flat = " ".join(clean(text).split())
-    return re.sub(r"([\\`*_{}<>\[\]|#!~@&])", r"\\\1", flat) if re.search(r"[\\`*{}<>|#!~@&]|\]\(", flat) else flat
+    return re.sub(r"([\\`*<>|#~])", r"\\\1", " ".join(clean(text).split())).replace("](", "]\\(")
 
 
 def _code(text: str) -> str:

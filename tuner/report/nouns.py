@@ -6,11 +6,10 @@ table or figure can mix them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.records import Record
 from kernels.spec import Config, Verdict, Workload
 from kernels.tuned import DeviceFacts, TunedConfig, Verification
 
@@ -158,7 +157,6 @@ class Study:
     protocol: Mapping[str, Any]
     provenance: Mapping[str, Any]
     notes: tuple[str, ...] = ()  # what a reader should know of the files
-    records: Sequence[Record] = field(default=(), repr=False)
 
     @property
     def name(self) -> str:

@@ -84,9 +84,14 @@ def colour(family: str) -> str:
 
 
 def roofline(study: Study, name: str, found: Sequence[Measured] | Sequence[Predicted]) -> str:
-    """The figure. Measured and predicted kernels never come together: `found` is one kind, and looks its own way."""
-    predicted = isinstance(found[0], Predicted)
+    """The figure; "" where no kernel computes anything, as a KV concat without RoPE.
+
+    Measured and predicted kernels never come together: `found` is one kind, and looks its own way.
+    """
     shown = [kernel for kernel in found if kernel.flops > 0]
+    if not shown:
+        return ""
+    predicted = isinstance(shown[0], Predicted)
     limits = roofs(study)
     made, (axes,) = figure(8.6, 4.6)
     left = min(kernel.intensity for kernel in shown) / 2

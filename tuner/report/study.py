@@ -132,5 +132,4 @@ def _study(
         protocol=protocol,
         provenance=provenance,
         notes=tuple(notes),
-        records=records,
     )

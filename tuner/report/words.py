@@ -8,7 +8,7 @@ from typing import Any
 
 import kernels
 from harness.tables import MISSING, bytes_text, time_text
-from tuner.report.nouns import Kernel, Measured, Pair, Phase, Study
+from tuner.report.nouns import Check, Kernel, Measured, Pair, Phase, Study
 
 _HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
@@ -76,9 +76,9 @@ def outcome(found: Sequence[Measured]) -> str:
     if slower := [kernel for kernel in found if kernel.standing == "slower"]:
         parts.append(f"{len(slower)} surely slower than it, for the sake of a shared layout or few programs")
     if kept:
-        all_of = "all" if len(kept) == count else f"{len(kept)}"
-        parts.append(f"{all_of} {count if len(kept) == count else ''} keep the default: nothing was surely faster")
-    return re.sub(r" +", " ", "; ".join(parts))
+        many = f"all {count}" if len(kept) == count else str(len(kept))
+        parts.append(f"{many} keep the default: nothing was surely faster")
+    return "; ".join(parts)
 
 
 def _range(found: Sequence[Measured]) -> str:
@@ -143,13 +143,26 @@ def _value(value: object, said: Callable[[Any], str] = str) -> str:
     return said(value)
 
 
-def as_json(study: Study) -> dict[str, object]:
+def as_json(study: Study, found: Sequence[Check]) -> dict[str, object]:
     """For `--json`: every kernel's figures, times in ns, rates per ns (GB/s, GFLOPS); measured and predicted apart."""
     return {
         "files": list(study.files),
         "device": {"name": study.name, "driver": study.device.driver, "compiler": study.device.compiler},
         "models": list(study.models),
         "notes": list(study.notes),
+        "checks": [{"about": check.about, "state": check.state, "text": check.text} for check in found],
+        "passes": [
+            {
+                "model": phase.model,
+                "pass": phase.name,
+                "weights": phase.weights,
+                "families": list(phase.only) or None,
+                "missing": phase.missing,
+                "default_ns": phase.default_ns,
+                "tuned_ns": phase.tuned_ns,
+            }
+            for phase in study.phases
+        ],
         "measured": [
             {
                 **_kernel_json(kernel),
