@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import dropwhile
 from typing import Any
 
 import kernels
 from harness.devices import sheet_from
 from harness.errors import KilnError
-from harness.records import Contents, Record
+from harness.records import Record
 from kernels.identity import identify
 from kernels.tuned import ConfigError, TunedConfig
 from tuner import programs
@@ -31,9 +32,9 @@ def study_of(pair: Pair) -> Study:
     records: Sequence[Record] = ()
     if pair.journal is not None:
         path, contents = pair.journal
-        records = contents.records
+        records = list(dropwhile(lambda record: record["kind"] != "study", contents.records))
         try:
-            made, decided = _finished(contents, notes)
+            made, decided = _finished(records, notes)
             found, unfinished = searches(records, decided)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise KilnError(f"{path}: it does not say what a journal of this Kiln says ({error!r:.80})") from error
@@ -61,10 +62,10 @@ def study_of(pair: Pair) -> Study:
     return _study(pair, document, decided, found, records, notes)
 
 
-def _finished(contents: Contents, notes: list[str]) -> tuple[TunedConfig | None, list[Decision]]:
+def _finished(records: Sequence[Record], notes: list[str]) -> tuple[TunedConfig | None, list[Decision]]:
     """The document that the journal would give, and its decisions; nothing before its finals."""
     try:
-        study, finals = latest_study(contents.records)
+        study, finals = latest_study(records)
     except KilnError as error:
         notes.append(str(error))
         return None, []
@@ -73,12 +74,12 @@ def _finished(contents: Contents, notes: list[str]) -> tuple[TunedConfig | None,
         return None, []
     sheet = sheet_from(study["device"])
     try:
-        decided = programs.decided(contents.records, sheet)
-        made = tuned_config(contents.records, kiln_version())
+        decided = programs.decided(records, sheet)
+        made = tuned_config(records, kiln_version())
     except KilnError as error:
         notes.append(f"the journal's finals give no document: {error}")
         return None, []
-    if changed := unknown_sources(decided, study, contents.records):
+    if changed := unknown_sources(decided, study, records):
         notes.append(f"{changed} of {len(decided)} winners have other sources in this Kiln than those that ran")
     return made, decided
 
