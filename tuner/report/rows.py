@@ -139,4 +139,4 @@ def unknown_sources(decided: Sequence[Decision], study: Record, records: Sequenc
 
 def order(one: Kernel) -> tuple[Any, ...]:
     """Sorts kernels as a reader looks for them: by family, format and rows, what moves most first."""
-    return one.workload.family, one.stored, one.workload.dims.get("M", 0), -one.bytes
+    return one.workload.family, one.stored, one.workload.dims.get("M", 0), -one.bytes, one.workload.key

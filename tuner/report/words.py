@@ -23,10 +23,10 @@ def span_text(ns: float, interval: Pair | None) -> str:
     text = time_text(ns)
     if interval is None:
         return text
-    value, unit = text.split(" ")
-    scale = ns / float(value)
+    unit = text.split(" ")[1]
+    scale = {"ns": 1.0, "µs": 1e3, "ms": 1e6, "s": 1e9}[unit]
     ends = [f"{end / scale:#.3g}".rstrip(".") if end / scale < 999.5 else f"{end / scale:.0f}" for end in interval]
-    return f"{value} {unit} [{ends[0]}, {ends[1]}]"
+    return f"{text} [{ends[0]}, {ends[1]}]"
 
 
 def ratio_text(ratio: float | None, interval: Pair | None = None) -> str:
