@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup tune test test-scale soak check bench bench-compare bench-demo sanitize validate wheel lowest shows engine-example fuzz-config ci clean
+.PHONY: help setup tune test test-scale test-page soak check bench bench-compare bench-demo sanitize validate wheel lowest shows engine-example fuzz-config ci clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -30,6 +30,12 @@ test-scale: setup ## several workers on one study: PostgreSQL and Optuna's proxy
 
 soak: setup ## the tuner killed 100 times at random moments: nothing is lost, nothing is done twice
 	$(PY) -m pytest -m slow tests/test_soak.py
+
+test-page: setup ## the report's page in a real browser: no error, no request, its figures there
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+		if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; \
+		else echo "no Chromium is here; install it with: sudo apt-get install -y chromium"; exit 1; fi
+	$(PY) -m pytest -m slow tests/test_report_browser.py
 
 check: setup ## ruff and mypy
 	$(VENV)/bin/ruff check .
@@ -93,6 +99,7 @@ fuzz-config: setup ## 10,000 damaged documents through both loaders, C++ under s
 ci: ## all of it
 	$(MAKE) test
 	$(MAKE) test-scale
+	$(MAKE) test-page
 	$(MAKE) check
 	$(MAKE) sanitize
 	$(MAKE) validate

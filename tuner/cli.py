@@ -1,7 +1,8 @@
 """The command line: `python -m tuner [options]` tunes, `python -m tuner explain FILE …` tells what an engine would get,
 `python -m tuner replay SPACE.npz …` tries the search on recorded spaces, `python -m tuner pareto FILE` shows what may
 be traded for what, `python -m tuner retune FILE --delta` measures a document's best few again, `python -m tuner
-record` every configuration of a small space, `python -m tuner bundle FILE DIR` puts it into a folder with its sources.
+record` every configuration of a small space, `python -m tuner bundle FILE DIR` puts it into a folder with its sources,
+`python -m tuner report` makes a page about all of it.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 device not there, 130 interrupted with everything finished kept.
 """
@@ -21,6 +22,7 @@ from kernels import tuned
 from kernels.explain import explain
 from kernels.identity import identify
 from tuner import absent, bundle, exports, forecast_text, foreseen, judge, pareto, record, replay, retune
+from tuner.report import command as report
 from tuner.request import add_arguments, from_arguments
 from tuner.run import journal_path, out_path, tune
 from tuner.summary import rows, summary
@@ -35,6 +37,7 @@ VERBS = {
     "judge": judge.main,
     "predict": forecast_text.main,
     "export": exports.main,
+    "report": report.main,
 }
 
 

@@ -61,7 +61,7 @@ def veterans(document: TunedConfig, past: Sequence[Record], sheet: DeviceSheet, 
 def _veteran(
     family: Family, entry: Entry, alternates: Sequence[Entry], past: Sequence[Record], sheet: DeviceSheet, top: int
 ) -> Veteran:
-    workload = _workload(family, entry)
+    workload = tuned_for(family, entry)
     calls, anchors_ns = 1, {}
     rivals = [_candidate(family, workload, other) for other in alternates]
     for record in reversed(past):
@@ -94,8 +94,8 @@ def _why_not(space: Space, winner: Candidate | None, entry: Entry) -> str:
     return ""
 
 
-def _workload(family: Family, entry: Entry) -> Workload:
-    """The job that an entry was tuned for: the last shape that it was verified at is its own."""
+def tuned_for(family: Family, entry: Entry) -> Workload:
+    """The job that an entry was tuned for: the last shape that it was verified at is its own. Raises ConfigError."""
     shapes = entry.verification.shapes if entry.verification else ()
     words = dict(word.partition("=")[::2] for word in shapes[-1].split()) if shapes else {}
     if set(words) != set(family.dims) or not all(size.isdecimal() for size in words.values()):
