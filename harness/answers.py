@@ -15,6 +15,8 @@ _VERDICTS = {
     Kind.OUT_OF_RESOURCES: Verdict.OUT_OF_RESOURCES,
     Kind.UNSUPPORTED: Verdict.UNSUPPORTED,
     Kind.INTERNAL: Verdict.WORKER_LOST,
+    Kind.CRASHED: Verdict.CRASHED,
+    Kind.TIMEOUT: Verdict.TIMEOUT,
 }
 
 
@@ -62,6 +64,7 @@ class Hello:
     hints: Mapping[str, str] = field(
         default_factory=dict
     )  # what came of each that was asked for: priority, performance
+    ops: tuple[str, ...] = ()  # the optional requests that it answers
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,9 @@ static struct resident *take_out(struct device *device, const char *name) {
     return NULL;
 }
 
-bool drop_buffer(struct device *device, const char *name) {
+void drop_buffer(struct device *device, const char *name) {
     struct resident *found = take_out(device, name);
     if (found) release(found);
-    return found != NULL;
 }
 
 // A new buffer, not yet resident; NULL with a refusal.
@@ -135,6 +134,25 @@ bool buffer_duplicate(struct device *device, struct resident *buffer, int copies
     return done(answer, cl.Finish(device->plain), LAUNCH_FAILED, "clFinish");
 }
 
+static void keep(struct device *device, struct resident *buffer) {
+    buffer->next = device->buffers;
+    device->buffers = buffer;
+}
+
+// `other` may be the buffer of that name: it goes when it has been copied.
+static bool copy_of(struct device *device, const char *name, size_t size, struct resident *other, struct answer *answer) {
+    struct resident *made = create(device, name, size, answer);
+    if (!made) return false;
+    if (!copy(device, other->copies[0], made->copies[0], size, answer) ||
+        !done(answer, cl.Finish(device->plain), INTERNAL, "clFinish")) {
+        release(made);
+        return false;
+    }
+    drop_buffer(device, name);
+    keep(device, made);
+    return true;
+}
+
 bool op_put(struct device *device, struct request *request, struct answer *answer) {
     const struct frame *frame = request->frame;
     const char *name = need_text(request, answer, "buf");
@@ -155,9 +173,10 @@ bool op_put(struct device *device, struct request *request, struct answer *answe
     if ((uint64_t)bytes > SIZE_MAX) return refuse(answer, OUT_OF_RESOURCES, "%s: beyond this machine's memory", name);
     if (from && !request->has_blob) {
         other = from->type == JSON_STRING ? buffer_find(device, from->text) : NULL;
-        if (!other || other == resident || other->size < (uint64_t)bytes)
-            return refuse(answer, BAD_REQUEST, "%s: no other resident buffer of %lld bytes to copy", name, (long long)bytes);
+        if (!other || other->size < (uint64_t)bytes)
+            return refuse(answer, BAD_REQUEST, "%s: no resident buffer of %lld bytes to copy", name, (long long)bytes);
     }
+    if (other) return copy_of(device, name, (size_t)bytes, other, answer);
     resident = take_out(device, name); // what was there is gone, whatever comes
     if (resident && resident->size == (size_t)bytes) {
         while (resident->count > 1) cl.ReleaseMemObject(resident->copies[--resident->count]);
@@ -166,16 +185,13 @@ bool op_put(struct device *device, struct request *request, struct answer *answe
         resident = create(device, name, (size_t)bytes, answer);
         if (!resident) return false;
     }
-    bool good = request->has_blob ? receive(device, resident, request, answer)
-                : other           ? copy(device, other->copies[0], resident->copies[0], (size_t)bytes, answer)
-                                  : fill(device, resident, pattern, answer);
+    bool good = request->has_blob ? receive(device, resident, request, answer) : fill(device, resident, pattern, answer);
     good = good && done(answer, cl.Finish(device->plain), INTERNAL, "clFinish");
     if (!good) {
         release(resident);
         return false;
     }
-    resident->next = device->buffers;
-    device->buffers = resident;
+    keep(device, resident);
     return true;
 }
 

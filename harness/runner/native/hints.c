@@ -78,3 +78,12 @@ bool device_open(struct device *device, const struct options *options, char *why
     if (status != CL_SUCCESS) snprintf(why, size, "the device does not open: %s", cl_error(status));
     return status == CL_SUCCESS;
 }
+
+void device_close(struct device *device) {
+    while (device->programs) drop_program(device, device->programs->name);
+    while (device->buffers) drop_buffer(device, device->buffers->name);
+    cl.ReleaseCommandQueue(device->timed);
+    cl.ReleaseCommandQueue(device->plain);
+    cl.ReleaseContext(device->context);
+    bytes_free(&device->hints);
+}

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_LAUNCHES = 1 << 14, MAX_ARGS = 256 };
+enum { MAX_LAUNCHES = 1 << 14, MAX_ARGS = 256, MAX_PARTS = 1 << 20 };
 
 static bool number_arg(struct request *request, const struct json *arg, struct argument *to, struct answer *answer, bool *is) {
     const struct json *integer = json_get(&request->frame->document, arg, "i32");
@@ -43,6 +43,8 @@ static bool memory_arg(struct sequence *sequence, struct request *request, const
         return refuse(answer, BAD_REQUEST, "offset and bytes of an argument are whole numbers");
     bool part = json_get(&frame->document, arg, "offset") || json_get(&frame->document, arg, "bytes");
     if (size == 0 && offset >= 0 && (uint64_t)offset < buffer->size) size = (int64_t)(buffer->size - (uint64_t)offset);
+    sequence->parts += (uint64_t)sequence->turns;
+    if (sequence->parts > MAX_PARTS) return refuse(answer, BAD_REQUEST, "more arguments, each copy counted, than %d", MAX_PARTS);
     to->parts = calloc((size_t)sequence->turns, sizeof *to->parts);
     if (!to->parts) return refuse(answer, OUT_OF_RESOURCES, "the runner is out of memory");
     for (int turn = 0; turn < sequence->turns; turn++) {

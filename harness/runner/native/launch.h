@@ -38,6 +38,7 @@ struct sequence {
     struct device *device;
     uint32_t count;
     int turns;
+    uint64_t parts; // arguments times turns, all launches together
     struct launch *launches;
     bool texels; // some launch has them
     const char **rotated;

@@ -7,7 +7,7 @@
 #include "launch.h"
 
 // An answer's line may be 64 MiB: of stamps as long as they get, 84 characters a launch, these fit.
-enum { MAX_TIMED = 500000 };
+enum { MAX_TIMED = 500000, MAX_SAMPLES = 10000000 };
 
 uint64_t now_ns(void) {
     struct timespec now;
@@ -65,12 +65,14 @@ static bool read_plan(struct plan *plan, struct device *device, struct request *
         !frame_integer(frame, frame->object, "abort_above_ns", 0, &plan->abort_above_ns) ||
         !frame_integer(frame, rotate, "first", 0, &plan->first) || plan->first < 0)
         return refuse(answer, BAD_REQUEST, "warmup, samples, abort_above_ns and first are whole numbers");
+    if (plan->warmup > MAX_SAMPLES || plan->samples > MAX_SAMPLES)
+        return refuse(answer, BAD_REQUEST, "more than %d samples", MAX_SAMPLES);
     if (plan->samples == 0) plan->samples = 1;
     const struct json *program = json_get(&frame->document, frame->object, "program");
     if (program && (program->type != JSON_STRING || !program_find(device, program->text)))
         return refuse(answer, BAD_REQUEST, "no program %s is resident", program->text ? program->text : "of such a name");
     if (!sequence_bind(&plan->sequence, request, answer)) return false;
-    if (plan->profile && plan->samples > 0 && (plan->samples > MAX_TIMED || (plan->samples * (plan->sequence.count + 1)) > 2 * MAX_TIMED))
+    if (plan->profile && plan->samples * (plan->sequence.count ? plan->sequence.count : 1) > MAX_TIMED)
         return refuse(answer, BAD_REQUEST, "more samples than an answer holds");
     return read_restores(plan, device, request, answer);
 }

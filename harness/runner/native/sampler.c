@@ -14,7 +14,7 @@
 
 enum {
     TEXT_BYTES = 64 << 10,   // of one file
-    MAX_FILES = 64,
+    MAX_FILES = 512,
     HELD_BYTES = 8 << 20,    // of samples not yet fetched; beyond it the oldest go
     HELD_SAMPLES = 1 << 16,
 };
@@ -43,7 +43,7 @@ static struct {
     int count;
     struct sample *first, *last;
     size_t bytes, samples;
-    uint64_t dropped;
+    uint64_t dropped, cpu_ns; // CPU time of the thread since `watch`
 } sampler = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void why_text(struct bytes *out, int wrong) {
@@ -149,6 +149,9 @@ static void take(int file) { // the lock is held, and given up while the file is
         sampler.files[file].wrong = wrong;
     }
     bytes_free(&text);
+    struct timespec spent;
+    if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent) == 0)
+        sampler.cpu_ns = (uint64_t)spent.tv_sec * 1000000000u + (uint64_t)spent.tv_nsec;
 }
 
 static void *run(void *arg) {
@@ -191,7 +194,7 @@ static void stop(void) {
     }
     sampler.first = sampler.last = NULL;
     sampler.bytes = sampler.samples = 0;
-    sampler.dropped = 0;
+    sampler.dropped = sampler.cpu_ns = 0;
 }
 
 static bool start(void) {
@@ -243,8 +246,9 @@ bool op_watched(struct answer *answer) {
         why_text(out, sampler.files[i].wrong);
         comma = ",";
     }
+    uint64_t cpu_ns = sampler.cpu_ns;
     pthread_mutex_unlock(&sampler.lock);
-    bytes_printf(out, "},\"dropped\":%" PRIu64 ",\"samples\":[", dropped);
+    bytes_printf(out, "},\"dropped\":%" PRIu64 ",\"cpu_ns\":%" PRIu64 ",\"samples\":[", dropped, cpu_ns);
     comma = "";
     for (struct sample *at = samples, *next; at; at = next, comma = ",") {
         next = at->next;

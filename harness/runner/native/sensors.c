@@ -1,6 +1,7 @@
 #include "sensors.h"
 
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
@@ -9,7 +10,22 @@
 #include <string.h>
 #include <unistd.h>
 
+// The names in a folder, one a line, sorted.
+static int list_folder(const char *path, struct bytes *text, size_t limit) {
+    struct dirent **names = NULL;
+    int count = scandir(path, &names, NULL, alphasort);
+    if (count < 0) return errno;
+    for (int i = 0; i < count; i++) {
+        bool own = strcmp(names[i]->d_name, ".") == 0 || strcmp(names[i]->d_name, "..") == 0;
+        if (!own && text->size + strlen(names[i]->d_name) < limit) bytes_printf(text, "%s\n", names[i]->d_name);
+        free(names[i]);
+    }
+    free(names);
+    return 0;
+}
+
 int read_text(const char *path, struct bytes *text, size_t limit) {
+    if (*path && path[strlen(path) - 1] == '/') return list_folder(path, text, limit);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), wrong = 0;
     if (fd < 0) return errno;
     while (text->size < limit && !wrong) {

@@ -21,7 +21,7 @@ bool op_read(const struct frame *frame, struct answer *answer);
 bool op_watch(const struct frame *frame, struct answer *answer);
 bool op_watched(struct answer *answer);
 
-// A small text file, at most `limit` bytes; 0, or the errno why not.
+// A small text file, at most `limit` bytes, or the names in a folder (a path that ends in /); 0, or the errno why not.
 int read_text(const char *path, struct bytes *text, size_t limit);
 
 #endif

@@ -11,14 +11,14 @@
 #include "sensors.h"
 
 bool blob_read(struct request *request, void *to, size_t size) {
-    if (!source_read(request->source, to, size)) _exit(0); // the link broke: nobody waits for an answer
+    request->broken = request->broken || !source_read(request->source, to, size);
     request->taken += size;
-    return true;
+    return !request->broken;
 }
 
 static void skip_blobs(struct request *request) {
     char nowhere[1 << 14];
-    while (request->taken < request->frame->blob_bytes) {
+    while (request->taken < request->frame->blob_bytes && !request->broken) {
         uint64_t left = request->frame->blob_bytes - request->taken;
         blob_read(request, nowhere, left < sizeof nowhere ? (size_t)left : sizeof nowhere);
     }
@@ -120,7 +120,7 @@ static bool send(int to, const struct answer *answer, const char *id) {
     answer_line(answer, id, &line);
     if (line.failed || answer->fields.failed) { // nothing of it has been sent
         struct answer full = {0};
-        refuse(&full, OUT_OF_RESOURCES, "the runner is out of memory for its answer");
+        refuse(&full, OUT_OF_RESOURCES, "the answer is larger than a line may be, or than the runner's memory");
         bytes_free(&line);
         line.failed = false;
         answer_line(&full, id, &line);
@@ -134,11 +134,10 @@ static bool send(int to, const struct answer *answer, const char *id) {
     return sent;
 }
 
-// Answer the next request; false where it was the last.
-static bool answer_one(struct device *device, const struct options *options, struct source *source, struct frame *frame,
+bool answer_one(struct device *device, const struct options *options, struct source *source, struct frame *frame,
                        struct faults *faults, int to) {
     if (!frame_read(source, frame)) return false;
-    struct answer answer = {0};
+    struct answer answer = {.fields.limit = MAX_LINE_BYTES - (1 << 16)};
     struct request request = {.frame = frame, .source = source, .has_blob = frame->blobs > 0};
     if (!frame->object) {
         refuse(&answer, BAD_REQUEST, "not a frame: %s", frame->document.wrong);
@@ -149,7 +148,7 @@ static bool answer_one(struct device *device, const struct options *options, str
     const char *fault = fault_due(faults, frame->op, due);
     if (frame->object && (!*fault || fault_before(fault, to, &answer))) carry_out(device, options, &request, faults, fault, &answer);
     skip_blobs(&request);
-    bool more = send(to, &answer, frame->object ? frame->id.data : "null") && strcmp(frame->op, "bye") != 0;
+    bool more = !request.broken && send(to, &answer, frame->object ? frame->id.data : "null") && strcmp(frame->op, "bye") != 0;
     answer_free(&answer);
     if (strcmp(fault, "leave") == 0) _exit(0);
     return more;
@@ -178,5 +177,6 @@ int worker(const struct options *options, int from, int to) {
     struct frame frame = {0};
     struct faults faults = {.slower = 1};
     while (answer_one(&device, options, source, &frame, &faults, to)) continue;
+    device_close(&device);
     return 0;
 }

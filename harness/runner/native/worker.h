@@ -24,9 +24,10 @@ struct request {
     bool has_blob;
     uint64_t blob_size; // of the first blob
     uint64_t taken;     // bytes of all blobs; the rest is skipped before the answer
+    bool broken;        // the input ended in the middle of a blob: nobody waits for an answer
 };
 
-// The next bytes of the first blob, which the caller knows to be there. False where the link broke: the worker ends.
+// The next bytes of the first blob, which the caller knows to be there. False where the input ended.
 bool blob_read(struct request *request, void *to, size_t size);
 
 struct device {
@@ -42,6 +43,7 @@ struct device {
 
 // hints.c: the context and its queues.
 bool device_open(struct device *device, const struct options *options, char *why, size_t size);
+void device_close(struct device *device);
 
 // buffers.c. Names are the host's; copy 0 of a buffer is the buffer itself, the others are those of rotations.
 struct resident {
@@ -55,7 +57,7 @@ struct resident *buffer_find(struct device *device, const char *name);
 bool buffer_duplicate(struct device *device, struct resident *buffer, int copies, struct answer *answer);
 bool op_put(struct device *device, struct request *request, struct answer *answer);
 bool op_get(struct device *device, struct request *request, struct answer *answer);
-bool drop_buffer(struct device *device, const char *name);
+void drop_buffer(struct device *device, const char *name);
 
 // programs.c
 struct kernel {
@@ -92,6 +94,10 @@ void times_free(struct times *times);
 const char *need_text(struct request *request, struct answer *answer, const char *name);
 uint64_t now_ns(void); // CLOCK_MONOTONIC
 
+struct faults;
+// Answer the next request; false where it was the last.
+bool answer_one(struct device *device, const struct options *options, struct source *source, struct frame *frame,
+                struct faults *faults, int to);
 // Answer requests from `from` on `to` until the input ends or `bye`; the process's exit code (3: no device).
 int worker(const struct options *options, int from, int to);
 
