@@ -120,6 +120,19 @@ build/kiln-runner-sanitized: $(NATIVE) $(NATIVE_HEADERS)
 	@mkdir -p build
 	$(CC) $(NATIVE_FLAGS) $(SANITIZE) -pthread $(NATIVE) -o $@ -ldl
 
+# memory: what a frame of 64 MiB may cost; timeout: seconds for one input
+SECONDS ?= 20
+runner-fuzz: build/kiln-fuzz ## libFuzzer on the native runner's input: make runner-fuzz SECONDS=20
+	$(PYTHON) tests/native/seeds.py build/fuzz
+	@mkdir -p build/fuzz-found
+	build/kiln-fuzz -max_total_time=$(SECONDS) -dict=tests/native/words.dict -max_len=65536 -timeout=20 -rss_limit_mb=1024 \
+		-artifact_prefix=build/fuzz-found/ -print_final_stats=1 -verbosity=0 build/fuzz
+build/kiln-fuzz: $(NATIVE) $(NATIVE_HEADERS) tests/native/fuzz.c tests/native/fake_opencl.c
+	@$(call debian,clang,clang)
+	@mkdir -p build
+	clang $(NATIVE_FLAGS) -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -rdynamic -pthread -DFAKE_CALM \
+		$(filter-out %/main.c %/supervisor.c %/child.c,$(NATIVE)) tests/native/fuzz.c tests/native/fake_opencl.c -o $@ -ldl
+
 ci: ## all of it
 	$(MAKE) test
 	$(MAKE) test-scale

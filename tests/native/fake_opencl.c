@@ -5,9 +5,11 @@
 //     texels(image, y)  one uint4 a texel
 //     crash, hang       the launch ends the process by a real SIGSEGV, or does not return
 //     talk              prints to stdout
+//     reset             adds one to the number in the file FAKE_RESETS, as a GPU's driver counts its resets
 // Other kernels launch and do nothing. A source whose braces do not match does not build; one with "crash the compiler"
 // crashes in clBuildProgram, one with "hang the compiler" stays there. Launches beyond FAKE_LAUNCHES fail, so that a
-// fuzzer's endless run ends. With FAKE_ICD it exports nothing but the way to its table, as PoCL does.
+// fuzzer's endless run ends. Compiled with FAKE_ICD it exports nothing but the way to its table, as PoCL does; with
+// FAKE_CALM nothing crashes or hangs: a fuzzer finds the words for it in seconds.
 #include <ctype.h>
 #include <signal.h>
 #include <stdio.h>
@@ -62,6 +64,12 @@ static struct _cl_platform_id platform = {{table}};
 static struct _cl_device_id device = {{table}};
 static long launches_left = -1; // below 0: no end
 static cl_ulong clock_ns = 1000; // a clock of its own: what it says is the same in each run
+
+#ifdef FAKE_CALM
+enum { MISBEHAVES = 0 };
+#else
+enum { MISBEHAVES = 1 };
+#endif
 
 #ifdef FAKE_ICD
 #define API static
@@ -212,11 +220,11 @@ API cl_int clReleaseProgram(cl_program p) {
 
 API cl_int clBuildProgram(cl_program p, cl_uint n, const cl_device_id *d, const char *options, cl_built f, void *arg) {
     (void)n, (void)d, (void)options, (void)f, (void)arg;
-    if (strstr(p->source, "crash the compiler")) {
+    if (MISBEHAVES && strstr(p->source, "crash the compiler")) {
         fputs("LLVM ERROR: no such thing\n", stderr);
         raise(SIGSEGV);
     }
-    while (strstr(p->source, "hang the compiler")) pause();
+    while (MISBEHAVES && strstr(p->source, "hang the compiler")) pause();
     int open = 0;
     for (const char *at = p->source; *at; at++) open += *at == '{' ? 1 : *at == '}' ? -1 : 0;
     return open ? CL_BUILD_PROGRAM_FAILURE : 0;
@@ -297,12 +305,23 @@ static int32_t *ints(cl_kernel k, cl_uint index, size_t count) { // a buffer arg
     return mem->size / 4 >= count ? (int32_t *)(void *)mem->data : NULL;
 }
 
+static bool count_reset(void) {
+    const char *path = getenv("FAKE_RESETS");
+    int count = 0;
+    FILE *file = path ? fopen(path, "r+") : NULL;
+    if (!file || fscanf(file, "%d", &count) != 1) return false;
+    rewind(file);
+    fprintf(file, "%d\n", count + 1);
+    return fclose(file) == 0;
+}
+
 static bool execute(cl_kernel k, size_t count) {
     int32_t b = 0;
     float c = 0;
     int32_t *x = ints(k, 0, count), *y = ints(k, 1, count);
-    if (strcmp(k->name, "crash") == 0) raise(SIGSEGV);
-    while (strcmp(k->name, "hang") == 0) pause();
+    if (MISBEHAVES && strcmp(k->name, "crash") == 0) raise(SIGSEGV);
+    while (MISBEHAVES && strcmp(k->name, "hang") == 0) pause();
+    if (MISBEHAVES && strcmp(k->name, "reset") == 0) return count_reset();
     if (strcmp(k->name, "talk") == 0) return puts("the driver says hello") >= 0 && fflush(stdout) == 0;
     if (strcmp(k->name, "add") == 0 && k->count == 4 && k->sizes[2] == 4 && k->sizes[3] == 4) {
         memcpy(&b, k->args[2], 4);
