@@ -62,7 +62,7 @@ shows: setup ## what the README promises, run as written
 	.ci/shows
 
 # $(call debian,COMMANDS,PACKAGES): have these commands, by root from Debian, else say how
-debian = command -v $(1) >/dev/null || \
+debian = for command in $(1); do command -v $$command >/dev/null || absent=1; done; test -z "$$absent" || \
 	if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(2); \
 	else echo "$(1): not all here; install with: sudo apt-get install -y $(2)"; exit 1; fi
 
@@ -92,13 +92,13 @@ fuzz-config: setup ## 10,000 damaged documents through both loaders, C++ under s
 # ---------------------------------------------------------------- the native runner: C11, nothing but libc and libdl
 NATIVE := $(wildcard harness/runner/native/*.c)
 NATIVE_HEADERS := $(wildcard harness/runner/native/*.h harness/runner/native/*.def)
-NATIVE_FLAGS := -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wpedantic -Werror
+NATIVE_FLAGS := -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wpedantic -Wshadow -Wconversion
 SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 
 runner: build/kiln-runner ## the native runner for this machine: build/kiln-runner
 build/kiln-runner: $(NATIVE) $(NATIVE_HEADERS)
 	@mkdir -p build
-	$(CC) $(NATIVE_FLAGS) -pthread $(NATIVE) -o $@ -ldl
+	$(CC) $(NATIVE_FLAGS) -Werror -pthread $(NATIVE) -o $@ -ldl
 
 runner-android: build/kiln-runner-android ## the native runner for phones, with your NDK: make runner-android NDK=/path/to/ndk
 build/kiln-runner-android: $(NATIVE) $(NATIVE_HEADERS)
@@ -113,12 +113,12 @@ runner-aarch64: build/kiln-runner-aarch64 ## the native runner for 64-bit Arm bo
 build/kiln-runner-aarch64: $(NATIVE) $(NATIVE_HEADERS)
 	@$(call debian,aarch64-linux-gnu-gcc qemu-aarch64-static,gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
 	@mkdir -p build
-	aarch64-linux-gnu-gcc $(NATIVE_FLAGS) -pthread $(NATIVE) -o $@ -ldl
+	aarch64-linux-gnu-gcc $(NATIVE_FLAGS) -Werror -pthread $(NATIVE) -o $@ -ldl
 
 runner-sanitized: build/kiln-runner-sanitized ## the native runner under AddressSanitizer and UndefinedBehaviorSanitizer
 build/kiln-runner-sanitized: $(NATIVE) $(NATIVE_HEADERS)
 	@mkdir -p build
-	$(CC) $(NATIVE_FLAGS) $(SANITIZE) -pthread $(NATIVE) -o $@ -ldl
+	$(CC) $(NATIVE_FLAGS) -Werror $(SANITIZE) -pthread $(NATIVE) -o $@ -ldl
 
 # memory: what a frame of 64 MiB may cost; timeout: seconds for one input
 SECONDS ?= 20

@@ -442,11 +442,10 @@ def test_a_hint_that_is_not_taken_is_told(command: tuple[str, ...]) -> None:
 
 
 @pytest.mark.slow
-def test_clang_has_no_word_to_say() -> None:
+def test_clang_compiles_it_without_a_warning() -> None:
     if not shutil.which("clang"):
         pytest.skip("no clang: sudo apt-get install -y clang")
     sources = sorted((native.ROOT / "harness" / "runner" / "native").glob("*.c"))
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-Weverything", "-Werror", "-fsyntax-only"]
-    quiet = ["-Wno-declaration-after-statement", "-Wno-padded", "-Wno-unsafe-buffer-usage", "-Wno-disabled-macro-expansion"]
-    done = subprocess.run(["clang", *flags, *quiet, *map(str, sources)], capture_output=True, text=True, check=False)
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror"]
+    done = subprocess.run(["clang", *flags, "-fsyntax-only", *map(str, sources)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

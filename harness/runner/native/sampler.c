@@ -94,10 +94,10 @@ static void keep_to_a_little_core(void) {
     CPU_ZERO(&all);
     CPU_ZERO(&little);
     if (sched_getaffinity(0, sizeof all, &all) != 0) return;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         char path[128];
         struct bytes text = {0};
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cpufreq/cpuinfo_max_freq", cpu);
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%zu/cpufreq/cpuinfo_max_freq", cpu);
         if (!CPU_ISSET(cpu, &all) || read_text(path, &text, 32) != 0) continue;
         bytes_append(&text, "", 1);
         long clock = text.data ? atol(text.data) : 0;
