@@ -45,7 +45,8 @@ def damaged(rng: random.Random) -> bytes:
     for _ in range(rng.randrange(1, 20)):
         at = rng.randrange(len(data))
         size = rng.choice((0, 1, 1, 1, 8))
-        data[at : at + size] = rng.choice((rng.randbytes(rng.randrange(4)), b"-", b"9" * rng.randrange(20), b'"', b"\n"))
+        put_in = (rng.randbytes(rng.randrange(4)), b"-", b"9" * rng.randrange(20), b'"', b"\n")
+        data[at : at + size] = rng.choice(put_in)
     return bytes(data)
 
 

@@ -62,7 +62,7 @@ struct _cl_event {
 static void *table[160];
 static struct _cl_platform_id platform = {{table}};
 static struct _cl_device_id device = {{table}};
-static long launches_left = -1; // below 0: no end
+static long launches_left = -1;  // below 0: no end
 static cl_ulong clock_ns = 1000; // a clock of its own: what it says is the same in each run
 
 #ifdef FAKE_CALM
@@ -76,7 +76,11 @@ enum { MISBEHAVES = 1 };
 #else
 #define API extern
 #endif
-#define GIVE(status, value) do { if (status_to) *status_to = (status); return (value); } while (0)
+#define GIVE(status, value)                                                                                            \
+    do {                                                                                                               \
+        if (status_to) *status_to = (status);                                                                          \
+        return (value);                                                                                                \
+    } while (0)
 
 static cl_int tell(const void *value, size_t size, size_t room, void *to, size_t *size_to) {
     if (size_to) *size_to = size;
@@ -86,7 +90,11 @@ static cl_int tell(const void *value, size_t size, size_t room, void *to, size_t
     return 0;
 }
 #define TELL_TEXT(text) return tell(text, strlen(text) + 1, room, to, size_to)
-#define TELL(type, value) do { type told = (value); return tell(&told, sizeof told, room, to, size_to); } while (0)
+#define TELL(type, value)                                                                                              \
+    do {                                                                                                               \
+        type told = (value);                                                                                           \
+        return tell(&told, sizeof told, room, to, size_to);                                                            \
+    } while (0)
 
 API cl_int clGetPlatformIDs(cl_uint room, cl_platform_id *to, cl_uint *count) {
     if (to && room) *to = &platform;
@@ -144,7 +152,8 @@ static void *object(size_t size) {
     return made;
 }
 
-API cl_context clCreateContext(const intptr_t *p, cl_uint n, const cl_device_id *d, cl_notify f, void *arg, cl_int *status_to) {
+API cl_context clCreateContext(const intptr_t *p, cl_uint n, const cl_device_id *d, cl_notify f, void *arg,
+                               cl_int *status_to) {
     (void)n, (void)d, (void)f, (void)arg;
     if (p) GIVE(-64, NULL); // it takes no hint
     GIVE(0, object(sizeof(struct _cl_context)));
@@ -188,14 +197,14 @@ API cl_mem clCreateSubBuffer(cl_mem of, cl_bitfield flags, cl_uint type, const v
     GIVE(0, made);
 }
 
-API cl_mem clCreateImage(cl_context c, cl_bitfield flags, const struct _cl_image_format *form, const struct _cl_image_desc *desc,
-                         void *host, cl_int *status_to) {
+API cl_mem clCreateImage(cl_context c, cl_bitfield flags, const struct _cl_image_format *form,
+                         const struct _cl_image_desc *desc, void *host, cl_int *status_to) {
     (void)c, (void)flags, (void)form, (void)host;
     if (desc->image_width > 8192 || desc->image_height > 8192) GIVE(CL_INVALID_IMAGE_SIZE, NULL);
     if (desc->image_row_pitch * desc->image_height > desc->buffer->size) GIVE(CL_INVALID_IMAGE_DESCRIPTOR, NULL);
     cl_mem made = object(sizeof *made);
-    *made = (struct _cl_mem){made->object, desc->buffer->data, desc->image_row_pitch * desc->image_height, desc->image_width,
-                             desc->image_height, desc->buffer};
+    *made = (struct _cl_mem){made->object,      desc->buffer->data, desc->image_row_pitch * desc->image_height,
+                             desc->image_width, desc->image_height, desc->buffer};
     GIVE(0, made);
 }
 
@@ -204,7 +213,8 @@ API cl_int clReleaseMemObject(cl_mem mem) {
     return release(mem);
 }
 
-API cl_program clCreateProgramWithSource(cl_context c, cl_uint n, const char **texts, const size_t *sizes, cl_int *status_to) {
+API cl_program clCreateProgramWithSource(cl_context c, cl_uint n, const char **texts, const size_t *sizes,
+                                         cl_int *status_to) {
     (void)c, (void)n;
     cl_program made = object(sizeof *made);
     size_t size = sizes && sizes[0] ? sizes[0] : strlen(texts[0]);
@@ -349,8 +359,9 @@ static cl_event event_at(cl_ulong at) {
     return made;
 }
 
-API cl_int clEnqueueNDRangeKernel(cl_command_queue q, cl_kernel k, cl_uint dims, const size_t *offset, const size_t *global,
-                                  const size_t *local, cl_uint n, const cl_event *waits, cl_event *event) {
+API cl_int clEnqueueNDRangeKernel(cl_command_queue q, cl_kernel k, cl_uint dims, const size_t *offset,
+                                  const size_t *global, const size_t *local, cl_uint n, const cl_event *waits,
+                                  cl_event *event) {
     (void)q, (void)offset, (void)n, (void)waits;
     size_t count = 1, group = 1;
     for (cl_uint i = 0; i < dims; i++) {
@@ -397,8 +408,8 @@ API cl_int clEnqueueReadBuffer(cl_command_queue q, cl_mem m, cl_uint b, size_t a
     return 0;
 }
 
-API cl_int clEnqueueWriteBuffer(cl_command_queue q, cl_mem m, cl_uint b, size_t at, size_t size, const void *from, cl_uint n,
-                                const cl_event *w, cl_event *e) {
+API cl_int clEnqueueWriteBuffer(cl_command_queue q, cl_mem m, cl_uint b, size_t at, size_t size, const void *from,
+                                cl_uint n, const cl_event *w, cl_event *e) {
     (void)q, (void)b, (void)n, (void)w, (void)e;
     if (outside(m, at, size)) return -30;
     memcpy(m->data + at, from, size);
@@ -413,8 +424,8 @@ API cl_int clEnqueueCopyBuffer(cl_command_queue q, cl_mem from, cl_mem to, size_
     return 0;
 }
 
-API cl_int clEnqueueFillBuffer(cl_command_queue q, cl_mem m, const void *pattern, size_t length, size_t at, size_t size, cl_uint n,
-                               const cl_event *w, cl_event *e) {
+API cl_int clEnqueueFillBuffer(cl_command_queue q, cl_mem m, const void *pattern, size_t length, size_t at, size_t size,
+                               cl_uint n, const cl_event *w, cl_event *e) {
     (void)q, (void)n, (void)w, (void)e;
     if (outside(m, at, size) || length == 0 || size % length) return -30;
     for (size_t i = 0; i < size; i += length) memcpy(m->data + at + i, pattern, length);
@@ -435,8 +446,10 @@ __attribute__((constructor)) static void fill_table(void) {
 #define NEEDED(place, type, name, params) PUT(place, type, name, params)
 #define OPTIONAL(place, type, name, params)                                                                            \
     if (place < 123) PUT(place, type, name, params)
-    cl_command_queue (*clCreateCommandQueueWithProperties)(cl_context, cl_device_id, const cl_bitfield *, cl_int *) = NULL;
-    cl_int (*clGetKernelSubGroupInfo)(cl_kernel, cl_device_id, cl_uint, size_t, const void *, size_t, void *, size_t *) = NULL;
+    cl_command_queue (*clCreateCommandQueueWithProperties)(cl_context, cl_device_id, const cl_bitfield *, cl_int *) =
+        NULL;
+    cl_int (*clGetKernelSubGroupInfo)(cl_kernel, cl_device_id, cl_uint, size_t, const void *, size_t, void *,
+                                      size_t *) = NULL;
 #include "../../harness/runner/native/opencl.def"
 }
 

@@ -29,7 +29,8 @@ static void check(int fd) {
         struct document document;
         if (envelope.magic != ENVELOPE || envelope.line_size > MAX_LINE_BYTES) abort();
         if (!source_read(source, bytes_reserve(&line, envelope.line_size), envelope.line_size)) abort();
-        if (envelope.blob_size && !source_read(source, bytes_reserve(&blob, envelope.blob_size), envelope.blob_size)) abort();
+        if (envelope.blob_size && !source_read(source, bytes_reserve(&blob, envelope.blob_size), envelope.blob_size))
+            abort();
         if (line.data[envelope.line_size - 1] != '\n') abort();
         bool read = json_read(&document, line.data, envelope.line_size - 1);
         if (!read && (!document.wrong || strcmp(document.wrong, "too many values") != 0)) abort();

@@ -142,7 +142,8 @@ void frame_free(struct frame *frame) {
     frame->blob_bytes = 0;
 }
 
-bool frame_integer(const struct frame *frame, const struct json *object, const char *name, int64_t absent, int64_t *to) {
+bool frame_integer(const struct frame *frame, const struct json *object, const char *name, int64_t absent,
+                   int64_t *to) {
     const struct json *value = json_get(&frame->document, object, name);
     *to = value && value->whole && value->type == JSON_NUMBER ? value->integer : absent;
     return !value || (value->type == JSON_NUMBER && value->whole);

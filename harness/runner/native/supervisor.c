@@ -14,8 +14,8 @@
 #include "child.h"
 
 enum {
-    GRACE_MS = 2000,    // for a request whose host has gone: a script may have closed its end after its last request
-    GOODBYE_MS = 500,   // for a worker to end after `bye`: some drivers take long to let go
+    GRACE_MS = 2000,  // for a request whose host has gone: a script may have closed its end after its last request
+    GOODBYE_MS = 500, // for a worker to end after `bye`: some drivers take long to let go
     LINE_BYTES = 65 << 20,
 };
 
@@ -25,12 +25,12 @@ struct supervisor {
     const struct options *options;
     int in, out;
     struct child child;
-    bool was_ready;         // some worker has opened the device
+    bool was_ready; // some worker has opened the device
     struct source host, answers;
-    uint64_t deadline_ns;   // of the present request, 0 = none
-    uint64_t hung_up_ns;    // since when the host is known to be gone, in the present request; 0 = it is there
-    uint64_t sent;          // bytes of the present request that went to the worker
-    enum outcome outcome;   // of the last wait
+    uint64_t deadline_ns; // of the present request, 0 = none
+    uint64_t hung_up_ns;  // since when the host is known to be gone, in the present request; 0 = it is there
+    uint64_t sent;        // bytes of the present request that went to the worker
+    enum outcome outcome; // of the last wait
 };
 
 static int left_ms(uint64_t until_ns, uint64_t now) {
@@ -57,7 +57,8 @@ static enum outcome await(struct supervisor *s, int fd, short events) {
                                   {s->hung_up_ns ? -1 : s->out, 0, 0}};
         if (poll(polled, 4, timeout) < 0 && errno != EINTR) return HUNG_UP;
         if (polled[1].revents) child_listen(&s->child);
-        if ((polled[2].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) || (polled[3].revents & (POLLERR | POLLNVAL)))
+        if ((polled[2].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) ||
+            (polled[3].revents & (POLLERR | POLLNVAL)))
             s->hung_up_ns = now;
         if (host && s->hung_up_ns && (polled[3].revents & POLLERR)) return HUNG_UP;
         if (polled[0].revents) return FINE;
@@ -126,7 +127,8 @@ static bool tell(struct supervisor *s, const struct answer *answer, const char *
 }
 
 // Answer in the place of a worker that is gone, and skip what the request still has in the pipe.
-static bool tell_loss(struct supervisor *s, const struct frame *frame, enum kind kind, const char *what, uint64_t unread) {
+static bool tell_loss(struct supervisor *s, const struct frame *frame, enum kind kind, const char *what,
+                      uint64_t unread) {
     char nowhere[1 << 14];
     while (unread > 0) {
         size_t count = source_some(&s->host, nowhere, unread < sizeof nowhere ? (size_t)unread : sizeof nowhere);
@@ -157,7 +159,8 @@ static bool lose(struct supervisor *s, const struct frame *frame, enum outcome o
     } else if (garbage) {
         snprintf(what, sizeof what, "the worker sent something else than an answer during %s (not a frame)", frame->op);
     } else {
-        snprintf(what, sizeof what, "the worker %s %s%s", s->child.how, read ? "during " : "before it read ", frame->op);
+        snprintf(what, sizeof what, "the worker %s %s%s", s->child.how, read ? "during " : "before it read ",
+                 frame->op);
     }
     return tell_loss(s, frame, late ? TIMEOUT : garbage || !read ? INTERNAL : CRASHED, what, unread);
 }
@@ -182,7 +185,8 @@ static enum outcome bring_back(struct supervisor *s, bool *begun) {
     struct envelope envelope = {0};
     enum outcome outcome = from_worker(s, &envelope, sizeof envelope);
     if (outcome != FINE) return outcome;
-    if (envelope.magic != ENVELOPE || envelope.ready || envelope.line_size == 0 || envelope.line_size > LINE_BYTES) return GARBAGE;
+    if (envelope.magic != ENVELOPE || envelope.ready || envelope.line_size == 0 || envelope.line_size > LINE_BYTES)
+        return GARBAGE;
     struct bytes line = {0};
     char *room = bytes_reserve(&line, (size_t)envelope.line_size);
     outcome = room ? from_worker(s, room, (size_t)envelope.line_size) : GONE;
@@ -234,7 +238,8 @@ static bool serve(struct supervisor *s, const struct frame *frame, int *code) {
         if (outcome == HUNG_UP) return false;
         if (outcome != FINE) {
             char what[400];
-            snprintf(what, sizeof what, "the worker %s when it opened the device", outcome == LATE ? "took too long" : s->child.how);
+            snprintf(what, sizeof what, "the worker %s when it opened the device",
+                     outcome == LATE ? "took too long" : s->child.how);
             return tell_loss(s, frame, outcome == LATE ? TIMEOUT : CRASHED, what, unread);
         }
     }
