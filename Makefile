@@ -5,9 +5,9 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .PHONY: help setup tune test test-scale soak check bench sanitize validate wheel lowest shows engine-example fuzz-config \
-	runner runner-android runner-aarch64 runner-sanitized runner-fuzz ci clean
+	runner runner-android runner-aarch64 runner-sanitized runner-fuzz runner-check ci clean
 help:
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 setup: $(STAMP) ## the virtual environment with every extra
 $(STAMP): pyproject.toml Makefile
@@ -108,7 +108,7 @@ build/kiln-runner-android: $(NATIVE) $(NATIVE_HEADERS)
 	"$(firstword $(wildcard $(NDK)/toolchains/llvm/prebuilt/*/bin/clang))" --target=aarch64-linux-android29 \
 		$(NATIVE_FLAGS) $(NATIVE) -o $@ -ldl
 
-runner-aarch64: build/kiln-runner-aarch64 ## the native runner for 64-bit Arm boards, by Debian's cross compiler; its tests under qemu
+runner-aarch64: setup build/kiln-runner-aarch64 ## the native runner for 64-bit Arm boards, by Debian's cross compiler; its tests under qemu
 	$(PY) -m pytest -m slow tests/test_aarch64.py
 build/kiln-runner-aarch64: $(NATIVE) $(NATIVE_HEADERS)
 	@$(call debian,aarch64-linux-gnu-gcc qemu-aarch64-static,gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
@@ -120,7 +120,9 @@ build/kiln-runner-sanitized: $(NATIVE) $(NATIVE_HEADERS)
 	@mkdir -p build
 	$(CC) $(NATIVE_FLAGS) -Werror $(SANITIZE) -pthread $(NATIVE) -o $@ -ldl
 
-# memory: what a frame of 64 MiB may cost; timeout: seconds for one input
+runner-check: setup runner ## the native runner's longer tests: fault injections through it, damaged streams under sanitizers
+	$(PY) -m pytest -m slow tests/test_native.py tests/test_native_damage.py tests/test_hostile.py
+
 SECONDS ?= 20
 runner-fuzz: build/kiln-fuzz ## libFuzzer on the native runner's input: make runner-fuzz SECONDS=20
 	$(PYTHON) tests/native/seeds.py build/fuzz
@@ -141,6 +143,9 @@ ci: ## all of it
 	$(MAKE) validate
 	$(MAKE) soak
 	$(MAKE) engine-example
+	$(MAKE) runner-check
+	$(MAKE) runner-fuzz
+	$(MAKE) runner-aarch64
 	$(MAKE) wheel
 	$(MAKE) lowest
 	$(MAKE) shows

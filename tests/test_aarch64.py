@@ -1,6 +1,9 @@
-"""The native runner for 64-bit Arm, under qemu-user, on an OpenCL library of paper for the same processor."""
+"""The native runner elsewhere: for 64-bit Arm under qemu-user, by an NDK's compiler, with another libc.
+
+The OpenCL library is one of paper, for the same processor."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import native
@@ -45,3 +48,42 @@ def test_it_outlives_its_driver(command: tuple[str, ...]) -> None:
         supervisor.fill("a", 64, b"\x07")
         assert supervisor.get("a") == b"\x07" * 64
         assert supervisor.generation == 2
+
+
+NDK_CLANG = """#!/bin/sh
+# What an NDK's clang is asked for, compiled for Android as far as that goes without Android's libraries.
+echo "$@" > "$0.asked"
+exec clang "$@" -isystem /usr/aarch64-linux-gnu/include -Werror -Wno-unused-command-line-argument -fsyntax-only
+"""
+
+
+def test_the_command_for_android(tmp_path: Path) -> None:
+    """`make runner-android NDK=…` asks the NDK's compiler for an arm64 program that needs libc and libdl alone."""
+    if not shutil.which("clang"):
+        pytest.skip("no clang: sudo apt-get install -y clang")
+    compiler = tmp_path / "toolchains/llvm/prebuilt/linux-x86_64/bin/clang"
+    compiler.parent.mkdir(parents=True)
+    compiler.write_text(NDK_CLANG)
+    compiler.chmod(0o755)
+    make = ["make", "-B", "runner-android", f"NDK={tmp_path}"]
+    done = subprocess.run(make, cwd=native.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    asked = Path(f"{compiler}.asked").read_text().split()
+    assert asked[0] == "--target=aarch64-linux-android29"
+    assert asked[-3:] == ["-o", "build/kiln-runner-android", "-ldl"]
+    assert {Path(word).name for word in asked if word.endswith(".c")} >= {"main.c", "supervisor.c", "worker.c"}
+    for ndk, said in (("", "say where the Android NDK is"), (str(tmp_path / "bin"), "is no Android NDK")):
+        wrong = subprocess.run([*make[:-1], f"NDK={ndk}"], cwd=native.ROOT, capture_output=True, text=True, check=False)
+        assert wrong.returncode != 0
+        assert said in wrong.stdout
+
+
+def test_with_another_libc(tmp_path: Path) -> None:
+    """musl, which like Android's has nothing of glibc's own."""
+    if not shutil.which("musl-gcc"):
+        pytest.skip("no musl: sudo apt-get install -y musl-tools")
+    runner = tmp_path / "kiln-runner"
+    sources = map(str, (native.ROOT / "harness" / "runner" / "native").glob("*.c"))
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    subprocess.run(["musl-gcc", *flags, *sources, "-o", str(runner)], check=True)
+    play((str(runner), "--library", str(native.fake_opencl(tmp_path, "musl-gcc"))))

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -51,6 +52,7 @@ bool child_start(struct child *child, const struct options *options, const int h
         close(to[1]);
         close(from[0]);
         close(err[0]);
+        prctl(PR_SET_PDEATHSIG, SIGKILL); // a supervisor that is killed takes its worker along
         if (getppid() == parent) become_worker(options, to[0], from[1], err[1]);
         _exit(0);
     }
