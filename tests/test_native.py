@@ -15,6 +15,8 @@ import pytest
 from test_protocol import play
 
 from harness.child import Child
+from harness.devices import resolve
+from harness.errors import DeviceMissing
 from harness.runner.protocol import buffer_arg, i32_arg, image_arg, launch
 from harness.supervisor import Refused, Rotation, RunnerLost, Supervisor, Timeouts
 from kernels.spec import Verdict
@@ -434,6 +436,13 @@ def test_the_list_is_that_of_the_python_runner(paper: Path) -> None:
 def test_libraries_that_the_host_knows_come_last(paper: Path) -> None:
     listed = run("--list", env={"KILN_OPENCL_LIBRARIES": f"/nowhere.so:{paper}"})
     assert any(device["selector"] == "Fake|Paper GPU" for device in json.loads(listed.stdout)["devices"])
+
+
+def test_exec_names_it_as_a_device(paper: Path) -> None:
+    choice = resolve(f"exec:{native.RUNNER} --library {paper}")
+    assert (choice.slug, choice.sheet.kind, choice.python_runner) == ("nobody-paper", "gpu", False)
+    with pytest.raises(DeviceMissing, match=r"ended with exit status 3(.|\n)*no device adreno: Fake\|Paper GPU is here"):
+        resolve(f"exec:{native.RUNNER} --library {paper} --device adreno")
 
 
 def test_a_hint_that_is_not_taken_is_told(command: tuple[str, ...]) -> None:
