@@ -108,12 +108,15 @@ build/kiln-runner-android: $(NATIVE) $(NATIVE_HEADERS)
 	"$(firstword $(wildcard $(NDK)/toolchains/llvm/prebuilt/*/bin/clang))" --target=aarch64-linux-android29 \
 		$(NATIVE_FLAGS) $(NATIVE) -o $@ -ldl
 
-runner-aarch64: setup build/kiln-runner-aarch64 ## the native runner for 64-bit Arm boards, by Debian's cross compiler; its tests under qemu
+runner-aarch64: setup build/kiln-runner-aarch64 build/arm64-pocl/done ## the native runner for 64-bit Arm boards, by Debian's cross compiler; its tests under qemu
 	$(PY) -m pytest -m slow tests/test_aarch64.py
 build/kiln-runner-aarch64: $(NATIVE) $(NATIVE_HEADERS)
 	@$(call debian,aarch64-linux-gnu-gcc qemu-aarch64-static,gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
 	@mkdir -p build
 	aarch64-linux-gnu-gcc $(NATIVE_FLAGS) -Werror -pthread $(NATIVE) -o $@ -ldl
+
+build/arm64-pocl/done: tests/native/arm64_pocl.sh # 120 MB of packages; where they cannot be had, its test is skipped
+	@command -v apt-get >/dev/null && tests/native/arm64_pocl.sh build/arm64-pocl || echo "Debian's PoCL for arm64 is not to be had here"
 
 runner-sanitized: build/kiln-runner-sanitized ## the native runner under AddressSanitizer and UndefinedBehaviorSanitizer
 build/kiln-runner-sanitized: $(NATIVE) $(NATIVE_HEADERS)

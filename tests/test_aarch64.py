@@ -1,7 +1,8 @@
 """The native runner elsewhere: for 64-bit Arm under qemu-user, by an NDK's compiler, with another libc.
 
-The OpenCL library is one of paper, for the same processor."""
+The OpenCL library is one of paper, for the same processor, and once Debian's PoCL for arm64, where it is here."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -48,6 +49,16 @@ def test_it_outlives_its_driver(command: tuple[str, ...]) -> None:
         supervisor.fill("a", 64, b"\x07")
         assert supervisor.get("a") == b"\x07" * 64
         assert supervisor.generation == 2
+
+
+def test_on_debians_pocl_for_arm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real driver: its compiler, its linker and its kernels are arm64's, under qemu."""
+    folder = native.ROOT / "build" / "arm64-pocl"
+    if not (folder / "done").exists():
+        pytest.skip("Debian's PoCL for arm64 is not here: make runner-aarch64")
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    library = folder / "root" / "usr/lib/aarch64-linux-gnu/libpocl.so.2"
+    play((QEMU, "-L", str(folder / "root"), str(native.build("build/kiln-runner-aarch64")), "--library", str(library)))
 
 
 NDK_CLANG = """#!/bin/sh

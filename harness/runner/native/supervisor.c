@@ -17,6 +17,7 @@ enum {
     GRACE_MS = 2000,  // for a request whose host has gone: a script may have closed its end after its last request
     GOODBYE_MS = 500, // for a worker to end after `bye`: some drivers take long to let go
     LINE_BYTES = 65 << 20,
+    PIECE_BYTES = 1 << 20, // of a blob on its way: what a pipe of Linux's largest size takes at once
 };
 
 enum outcome { FINE, GONE, LATE, GARBAGE, HUNG_UP };
@@ -31,6 +32,7 @@ struct supervisor {
     uint64_t hung_up_ns;  // since when the host is known to be gone, in the present request; 0 = it is there
     uint64_t sent;        // bytes of the present request that went to the worker
     enum outcome outcome; // of the last wait
+    char piece[PIECE_BYTES];
 };
 
 static int left_ms(uint64_t until_ns, uint64_t now) {
@@ -168,14 +170,13 @@ static bool lose(struct supervisor *s, const struct frame *frame, enum outcome o
 // ---------------------------------------------------------------- one request
 
 static enum outcome pass_on(struct supervisor *s, const struct frame *frame, uint64_t *unread) {
-    char piece[1 << 16];
     enum outcome outcome = to_worker(s, frame->line.data, frame->line.size);
     if (outcome == FINE) outcome = to_worker(s, "\n", 1);
     while (outcome == FINE && *unread > 0) {
-        size_t count = source_some(&s->host, piece, *unread < sizeof piece ? (size_t)*unread : sizeof piece);
+        size_t count = source_some(&s->host, s->piece, *unread < PIECE_BYTES ? (size_t)*unread : PIECE_BYTES);
         if (count == 0) return HUNG_UP;
         *unread -= count;
-        outcome = to_worker(s, piece, count);
+        outcome = to_worker(s, s->piece, count);
     }
     return outcome;
 }
@@ -195,13 +196,12 @@ static enum outcome bring_back(struct supervisor *s, bool *begun) {
         if (!write_all(s->out, room, (size_t)envelope.line_size)) outcome = HUNG_UP;
     }
     bytes_free(&line);
-    char piece[1 << 16];
     for (uint64_t left = envelope.blob_size; outcome == FINE && left > 0;) {
         s->outcome = FINE;
-        size_t count = source_some(&s->answers, piece, left < sizeof piece ? (size_t)left : sizeof piece);
+        size_t count = source_some(&s->answers, s->piece, left < PIECE_BYTES ? (size_t)left : PIECE_BYTES);
         if (count == 0) return s->outcome == FINE ? GONE : s->outcome;
         left -= count;
-        if (!write_all(s->out, piece, count)) outcome = HUNG_UP;
+        if (!write_all(s->out, s->piece, count)) outcome = HUNG_UP;
     }
     return outcome;
 }
