@@ -6,12 +6,14 @@ Every device is asked by a runner of its own: a driver that crashes or hangs is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness import timing
+from harness.adb.checkup import PhoneCheckup, hint, look_at
+from harness.adb.phone_link import PhoneLink
 from harness.answers import Refused, RunnerLost
-from harness.devices import DeviceChoice, known_sheet, list_devices, runner_command, sheet_from, slug
+from harness.devices import DeviceChoice, known_sheet, list_devices
 from harness.errors import KilnError
 from harness.probe_kernels import ProbeBed, ProbeKernel
 from harness.runtimes import Driver
@@ -48,6 +50,7 @@ class Checkup:
     wrong: str | None  # what failed when it was tried, None = it runs kernels
     sheet: str | None = None  # of its model
     contradictions: tuple[Contradiction, ...] = ()  # what that sheet says and the device does not confirm
+    phone: PhoneCheckup | None = None
 
 
 @dataclass(frozen=True)
@@ -71,29 +74,36 @@ class Report:
 
 
 def examine(only: DeviceChoice | None = None) -> Report:
-    """Look at every device, or at the chosen one. Seconds: each runs two small batches."""
+    """Look at every device, or at the chosen one. Seconds: each runs two small batches.
+
+    Raises KilnError where the chosen one is a phone that does not answer any more.
+    """
+    if only is not None and isinstance(only.link, PhoneLink):
+        phone, wrong = look_at(only.link)
+        checkup = replace(_checkup(only, None), phone=phone, driver=phone.library)
+        return Report((checkup,), tuple(Remedy(item.what, item.remedy) for item in wrong))
     attached = list_devices()
     missing = [Remedy(item.what, item.remedy) for item in attached.runtimes.missing]
     drivers = {driver.name: driver for driver in attached.runtimes.drivers}
     found = []
     for live in attached.devices:
-        command = runner_command(live.driver, live.selector)
-        if only is None or command == only.command:
-            driver = drivers.get(live.driver)
-            found.append(_checkup(live.description, command, driver))
+        choice = live.choice()
+        if only is None or choice.command == only.command:
+            found.append(_checkup(choice, drivers.get(live.driver)))
     if only is not None and not found:  # a native runner: nothing of this machine's drivers is behind it
-        found.append(_checkup(only.description, only.command, None))
+        found.append(_checkup(only, None))
     return Report(tuple(found), tuple(missing))
 
 
-def _checkup(described: Mapping[str, Any], command: Sequence[str], driver: Driver | None) -> Checkup:
-    with Supervisor(command) as supervisor:
+def _checkup(choice: DeviceChoice, driver: Driver | None) -> Checkup:
+    described = choice.description
+    with Supervisor(choice.command, link=choice.link) as supervisor:
         launch_ns, wall_ns, sensors, why, wrong = _try(supervisor)
     sheet = known_sheet(described)
     return Checkup(
-        slug=slug(described),
+        slug=choice.slug,
         description=described,
-        driver=f"{driver.library} ({driver.origin})" if driver else " ".join(command),
+        driver=f"{driver.library} ({driver.origin})" if driver else " ".join(choice.command),
         repair=driver.note if driver else "",
         compiler=compiler(described),
         features={name: not set(needed).isdisjoint(described["extensions"]) for name, needed in FEATURES.items()},
@@ -103,7 +113,7 @@ def _checkup(described: Mapping[str, Any], command: Sequence[str], driver: Drive
         why=why,
         wrong=wrong,
         sheet=sheet.name if sheet else None,
-        contradictions=contradictions(sheet, sheet_from(described)) if sheet else (),
+        contradictions=contradictions(sheet, choice.sheet) if sheet else (),
     )
 
 
@@ -152,7 +162,8 @@ def _column(device: Checkup) -> dict[str, str]:
     images = f"{d['image2d_max_width']} × {d['image2d_max_height']}" if d["image2d_max_width"] else "none"
     pitch = d["image_pitch_alignment"]
     subgroups = ", ".join(map(str, d["subgroup_sizes"])) or "–"
-    clock = device.sensors.get("cpu_clock_mhz")
+    clock = device.sensors.get("gpu_clock_mhz") or device.sensors.get("cpu_clock_mhz")
+    readable = [name for name, value in device.sensors.items() if value is not None]
     return {
         "device": d["name"],
         "platform": _short(d["platform_name"]),
@@ -173,6 +184,8 @@ def _column(device: Checkup) -> dict[str, str]:
         "timer resolution": time_text(d["profiling_timer_resolution_ns"]),
         "empty kernel": time_text(device.launch_ns) + ", launched in " + time_text(device.launch_wall_ns),
         "clock": f"{clock:.0f} MHz" if clock else "not readable",
+        "telemetry": "\n".join(readable) or "nothing readable",
+        **(device.phone.rows() if device.phone else {}),
         "works": "no" if device.wrong else "yes",
     }
 
@@ -188,6 +201,8 @@ def _notes(device: Checkup) -> Sequence[str]:
     if device.wrong:
         notes.append(f"does not run kernels: {device.wrong}")
     notes += map(str, device.contradictions)
+    if device.phone and (how := hint(device.phone)):
+        notes.append(how)
     if device.sheet and not device.contradictions:
         notes.append(f"it has the limits that its sheet, {device.sheet}, says")
     return [*notes, *(f"{name} is not readable: {why}" for name, why in device.why.items())]

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
+from phones import Cable
 
 from harness.devices import Attached, DeviceChoice, list_devices, runner_command, sheet_from, slug
 from harness.supervisor import Supervisor, Timeouts
@@ -34,3 +36,9 @@ def supervisor(device: DeviceChoice) -> Iterator[Supervisor]:
     """A supervised runner of `device` that takes faults; whoever breaks it leaves the next test a fresh one."""
     with Supervisor(device.command, timeouts=Timeouts(build_s=60, run_s=20), recycle_after=None) as made:
         yield made
+
+
+@pytest.fixture
+def cable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cable:
+    """A fake adb on the PATH, without a phone yet."""
+    return Cable(tmp_path, monkeypatch)

@@ -159,9 +159,9 @@ class Study:
                 job.space.family, job.workload, job.candidate(job.default).layouts
             )
             progress.workload(job.name)
-            start = time.monotonic()
+            start = self._now()
             job.outcome = self._search_one(turn, seconds, progress, spent, start)
-            spent += time.monotonic() - start
+            spent += self._now() - start
         return spent
 
     def _search_one(self, turn: Turn, seconds: float, progress: Progress, spent: float, start: float) -> Outcome:
@@ -181,7 +181,7 @@ class Study:
             return measurement
 
         def watch(trial: Trial, outcome: Outcome) -> None:
-            progress.trial(trial, outcome, job.limit_ns, spent + time.monotonic() - start)
+            progress.trial(trial, outcome, job.limit_ns, spent + self._now() - start)
 
         stop = Stop(seconds)
         if turn.trials is not None:
@@ -201,8 +201,13 @@ class Study:
             seed=self._request.seed,
             watch=watch,
             foretell=None if ahead is None else lambda configs: ahead.want([job.candidate(c) for c in configs]),
+            clock=self._now,
         )
         return outcome.after([trial for trial in earlier if trial not in known])
+
+    def _now(self) -> float:
+        """Seconds that pass while searching: those in which a phone cools, or is away, do not count."""
+        return time.monotonic() - self._meter.bench.supervisor.waited_s
 
     def _key(self, candidate: Candidate) -> str:
         return trial_key(candidate, self._device.description)
