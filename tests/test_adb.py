@@ -17,7 +17,7 @@ from harness.adb import phone_link
 from harness.adb.client import Phone as Listed
 from harness.adb.client import listed
 from harness.devices import Attached, DeviceChoice, resolve
-from harness.errors import DeviceMissing, KilnError, UsageError
+from harness.errors import DeviceMissing, UsageError
 from harness.hinted import hinted
 from harness.runner.protocol import launch
 from harness.runtimes import Runtimes
@@ -115,7 +115,7 @@ def test_a_sheet_finds_its_phone(cable: Cable, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(DeviceMissing, match=r'no Adreno 740 .*phone PAPER1 \("QUALCOMM Adreno\(TM\)"\); connect'):
         resolve("adreno740")
     (cable.home / "PAPER1" / "state").write_text("unauthorized")
-    with pytest.raises(DeviceMissing, match="no Adreno 750 is attached: .*phone PAPER1 has not authorised"):
+    with pytest.raises(DeviceMissing, match=r"no Adreno 750 is attached: .*phone PAPER1 has not authorised"):
         resolve("adreno750")
 
 
@@ -153,7 +153,7 @@ def test_no_serial_number_gets_into_a_request() -> None:
 def test_a_runner_that_is_not_built(cable: Cable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cable.phone()
     monkeypatch.setenv("KILN_RUNNER", str(tmp_path / "nowhere"))
-    with pytest.raises(DeviceMissing, match="the runner for phones is not built .*nowhere.*: make runner-android"):
+    with pytest.raises(DeviceMissing, match=r"the runner for phones is not built .*nowhere.*: make runner-android"):
         resolve("adb")
 
 
@@ -215,7 +215,7 @@ def test_the_cable_is_pulled_and_put_back(phone: Phone, capsys: pytest.CaptureFi
         assert lost.value.verdict is Verdict.WORKER_LOST, "nobody's fault: it is measured again"
         assert supervisor.run("p", USUAL).wall_ns == (200,)
         assert supervisor.generation == 2
-        assert 0 < supervisor.waited_s
+        assert supervisor.waited_s > 0
     said = capsys.readouterr().err
     assert "kiln: phone PAPER1 is gone (run): waiting up to" in said
     assert "kiln: phone PAPER1 is back" in said

@@ -75,7 +75,7 @@ def plan(files: Mapping[str, str], most_mhz: float = math.inf) -> Lock:
     if f"{_MTK}/fix_target_opp_index" in files:
         table = re.findall(r"\[\s*(\d+)\]\s*freq:\s*(\d+)", files.get(f"{_MTK}/gpu_working_opp_table", ""))
         place, mhz = _step([int(khz) / 1e3 for _, khz in table], most_mhz)
-        return Lock((Knob(f"{_MTK}/fix_target_opp_index", table[place][0]), *memory), mhz)
+        return Lock((Knob(f"{_MTK}/fix_target_opp_index", str(int(table[place][0]))), *memory), mhz)
     for folder in _folders(files, f"{_MALI}/devfreq/"):
         knobs, mhz = _devfreq(files, folder, most_mhz)
         policy = [Knob(f"{_MALI}/power_policy", "always_on")] if f"{_MALI}/power_policy" in files else []
