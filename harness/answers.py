@@ -62,6 +62,7 @@ class Hello:
     hints: Mapping[str, str] = field(
         default_factory=dict
     )  # what came of each that was asked for: priority, performance
+    ops: tuple[str, ...] = ()  # the optional requests that it answers
 
 
 @dataclass(frozen=True)

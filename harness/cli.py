@@ -1,4 +1,4 @@
-"""The command line of the harness: `python -m harness doctor`, `probe`, `bench`, `validate`, `sanitize`.
+"""The command line of the harness: `python -m harness doctor`, `probe`, `bench`, `validate`, `sanitize`, `telemetry`.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 device not there, 130 interrupted.
 """
@@ -21,6 +21,7 @@ from harness.measure import Meter
 from harness.probe import ProbeResult, Rate, probe
 from harness.supervisor import Supervisor
 from harness.tables import json_text, say, table, time_text
+from harness.telemetry import command as telemetry
 from kernels import tuned
 from kernels.plan import FORMATS, plan
 from kernels.sheet import load_sheet, sheet_names
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. Errors are one sentence on stderr."""
     args = _parser().parse_args(argv)
     verbs = {"doctor": _doctor, "probe": _probe, "bench": _bench, "validate": _validate, "sanitize": _sanitize}
+    verbs["telemetry"] = _telemetry
     return ended(lambda: verbs[args.verb](args))
 
 
@@ -66,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--install", action="store_true", help="install the package oclgrind where it is missing")
     for verb in (proof, watch):
         verb.add_argument("--kernels", metavar="A,B", help="families (default all)")
-    for verb in (look, limits, race, proof, watch):
+    sense = verbs.add_parser("telemetry", help="clocks, load, temperatures, battery and memory over time, with phases")
+    telemetry.add_arguments(sense.add_argument, device)
+    for verb in (look, limits, race, proof, watch, sense):
         verb.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -153,6 +157,13 @@ def _sanitize(args: argparse.Namespace) -> None:
     say(json_text(report.to_json()) if args.json else sanitize.text(report))
     if report.findings or report.unproven:
         raise KilnError(f"{report.findings} findings, {len(report.unproven)} variants clean in no form")
+
+
+def _telemetry(args: argparse.Namespace) -> None:
+    recording = telemetry.record(args.device, args.seconds, args.period_ms, telemetry.marks() if args.mark else None)
+    if args.out:
+        telemetry.save(recording, args.out)
+    say(json_text(recording.to_json()) if args.json else telemetry.text(recording))
 
 
 def _families(names: str | None) -> list[Family]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from harness.answers import Build, Hello, KernelLimits, Refused, Rotation, Run, RunnerLost, Sensors, Timeouts
 from harness.child import Child, Ended
@@ -33,6 +33,8 @@ __all__ = [
     "Supervisor",
     "Timeouts",
 ]
+
+T = TypeVar("T")
 
 
 class Supervisor:
@@ -191,6 +193,9 @@ class Supervisor:
             frame["abort_above_ns"] = abort_above_ns
         answer, _ = self._request("run", frame, (), timeout_s or self._timeouts.run_s)
         with self._reading("run"):
+            if (resets := answer.get("resets") or 0) > 0:  # what else it says is of a GPU that began anew in between
+                times = "once" if resets == 1 else f"{resets} times"
+                raise self._lost(Verdict.CRASHED, "run", f"saw the GPU reset {times} (its driver's count)")
             stamps = tuple(tuple((q, s, b, e) for q, s, b, e in sample) for sample in answer.get("samples_ns", ()))
             if not answer["wall_ns"]:
                 raise ValueError("no wall_ns")
@@ -201,6 +206,15 @@ class Supervisor:
         answer, _ = self._request("sensors", {})
         with self._reading("sensors"):
             return Sensors(answer["values"], answer["why"])
+
+    def ask(self, op: str, fields: Mapping[str, Any], take: Callable[[Mapping[str, Any]], T]) -> T:
+        """One of the optional requests (`hello().ops`), its answer as `take` gives it.
+
+        An answer that `take` raises LookupError, TypeError or ValueError of costs the runner its life.
+        """
+        answer, _ = self._request(op, fields)
+        with self._reading(op):
+            return take(answer)
 
     def inject(self, fault: str | None, on: str, after: int = 1, lasting: bool = False) -> None:
         """Ask a runner that was started with --inject for a fault, or (None) take it back. For tests."""
@@ -229,7 +243,8 @@ class Supervisor:
             raise KilnError(f"the runner speaks protocol {spoken}, and this program {PROTOCOL}: build the runner anew")
         with self._reading("start"):
             hints = dict(answer.get("hints") or {})
-            self._hello = Hello(answer["runner"], answer["device"], tuple(answer["sensors"]), hints)
+            ops = tuple(map(str, answer.get("ops") or ()))
+            self._hello = Hello(answer["runner"], answer["device"], tuple(answer["sensors"]), hints, ops)
 
     def _request(
         self,

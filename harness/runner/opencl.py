@@ -15,6 +15,7 @@ from harness.runner import sensors
 from harness.runner.binaries import Binaries
 from harness.runner.describe import describe
 from harness.runner.hints import open_queues
+from harness.runner.kept import OPS, Kept
 from harness.runner.launching import Sequence, bind
 from harness.runner.protocol import PROTOCOL, Kind
 from harness.runner.server import Answer, Blobs, Handler, RequestError
@@ -43,6 +44,7 @@ class Device:
         self._hints = queues.told
         self._copies: dict[str, list[cl.Buffer]] = {}  # per name: the buffer itself, then its rotation copies
         self._programs: dict[str, tuple[dict[str, cl.Kernel], dict[str, Any]]] = {}
+        self._kept = Kept()
 
     def handlers(self) -> dict[str, Handler]:
         """The protocol's operations by name."""
@@ -51,9 +53,10 @@ class Device:
             "put": _on_error(Kind.INTERNAL)(self.put),
             "drop": self.drop,
             "build": _on_error(Kind.BUILD_FAILED)(self.build),
-            "run": _on_error(Kind.LAUNCH_FAILED)(self.run),
+            "run": sensors.counting_resets(_on_error(Kind.LAUNCH_FAILED)(self.run)),
             "get": _on_error(Kind.INTERNAL)(self.get),
             "sensors": lambda frame, blobs: (sensors.read(), []),
+            **self._kept.handlers(),
             "bye": lambda frame, blobs: ({}, []),
         }
 
@@ -67,6 +70,7 @@ class Device:
             "runner": runner,
             "device": describe(self._device),
             "sensors": list(sensors.SENSORS),
+            "ops": list(OPS),
             **({"hints": dict(self._hints)} if self._hints else {}),
         }, []
 

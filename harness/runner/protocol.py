@@ -6,9 +6,10 @@ or "ok": false with "error": {"kind", "message", "fatal"} of the kinds below; "f
 longer be trusted, so that the host should start another runner. One request is answered before the next is read. A
 runner never dies of a bad request, and ends when its input does.
 
-    hello {protocol}                           → {protocol, runner, device: {…}, sensors: [name, …], hints?}
+    hello {protocol}                           → {protocol, runner, device: {…}, sensors: [name, …], hints?, ops?}
                                                   hints: {priority?, performance?}: what came of each that the
                                                   runner was started with, in words
+                                                  ops: those of the optional requests below that it answers
     put {buf, bytes} + blob                    → buffer `buf` is resident with that content
     put {buf, bytes, pattern: "hex"}           → the same, filled with the pattern over and over
     put {buf, bytes}                           → {have: bool}
@@ -30,9 +31,32 @@ runner never dies of a bad request, and ends when its input does.
                                                   wall_ns: [per sample, enqueue to finish], aborted: bool}
                                                   a sample longer than abort_above_ns is the last
       profile false                            → {wall_ns: [all samples, enqueued back to back, to finish]}
+                                                  either may carry resets: how often the GPU was reset between the
+                                                  run's begin and end (KGSL's reset_count); absent where unreadable
     get {buf, offset, bytes}                   → blob
     sensors                                    → {values: {name: number | null}, why: {name: reason where null}}
     bye                                        → ok, then the runner exits 0
+
+Optional, "read" and "watch" in hello's ops (`watched` comes with `watch`); harness/telemetry makes sense of the texts:
+
+    read {paths: [path, …]}                    → {texts: [text | null, …], why: [null | "EACCES: …", …]}
+                                                  the first 64 KiB of each file, invalid UTF-8 replaced. Of a path that
+                                                  ends in / the names in that folder, one a line; a runner that does
+                                                  not list folders says why it has no text, as for any file
+    watch {files: [{path, period_ms}, …]}      → {clock_ns}: now, on the clock of the samples, which is monotonic.
+                                                  A thread of the runner's samples these files from now on, each at
+                                                  its period (≥ 1), instead of those of an earlier watch; [] ends it.
+                                                  It keeps to the slowest cores, and tries a file that it could not
+                                                  read again at its next turn. Files of one period are read in their
+                                                  order, those due together in one turn
+    watched                                    → {clock_ns, samples: [[t_ns, file's index, text | null], …],
+                                                  why: {"index": reason}, dropped: n, cpu_ns?}: what was sampled since
+                                                  the last call, in the order of time; the latest reason of each file
+                                                  that has had a null; how many of the oldest samples gave way for
+                                                  lack of room since the last call; the thread's CPU time since `watch`
+
+For tests:
+
     inject {fault, on, after, lasting}         → tests only: the `after`-th next `on` goes wrong in that way, and with
                                                   lasting true all that follow; fault null takes it back
 

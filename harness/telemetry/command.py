@@ -1,0 +1,163 @@
+"""`python -m harness telemetry`: samples for a while, or for as long as another program tells phases on stdin."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from math import isfinite
+from pathlib import Path
+from statistics import fmean
+
+from harness.devices import resolve
+from harness.errors import KilnError, UsageError
+from harness.supervisor import Supervisor
+from harness.tables import json_text, table
+from harness.telemetry.nouns import PHASES, Recording, Signal
+from harness.telemetry.recorder import Recorder, start
+
+_POLL_S = 1.0
+_COSTLY_PERCENT = 1.0
+
+
+def record(device: str | None, seconds: float, period_ms: float, marks: Iterable[str] | None = None) -> Recording:
+    """Sample a device (None: this machine, no OpenCL needed) for a time, or until `marks` ends if that comes first.
+
+    A line of `marks` begins the phase that it names and ends the one before; an empty line only ends it. A phase that
+    begins again is the next repeat. Raises UsageError, DeviceMissing and KilnError.
+    """
+    if not (isfinite(seconds) and seconds > 0):
+        raise UsageError("--seconds is a time above 0")
+    if not (isfinite(period_ms) and period_ms >= 1):
+        raise UsageError("--period-ms is 1 at least")
+    if device is None:
+        return _sampled(start(period_ms=period_ms), seconds, marks)
+    choice = resolve(device)
+    if choice.python_runner:
+        return _sampled(start(choice, period_ms=period_ms), seconds, marks)
+    with Supervisor(choice.command) as supervisor:
+        return _sampled(start(choice, supervisor, period_ms=period_ms), seconds, marks)
+
+
+def _sampled(recorder: Recorder, seconds: float, marks: Iterable[str] | None) -> Recording:
+    end = time.monotonic() + seconds
+    phases = _Marked(recorder)
+    told: queue.SimpleQueue[tuple[int, str | None]] = queue.SimpleQueue()
+    if marks is not None:
+        threading.Thread(target=_listen, args=(marks, told), daemon=True).start()
+    try:
+        while (left := end - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                t_ns, name = told.get(timeout=min(_POLL_S, left))
+                if name is None:
+                    break
+                phases.begin(name, t_ns)
+                continue
+            recorder.poll()
+        phases.begin("", time.monotonic_ns())
+    finally:
+        recording = recorder.stop()
+    return recording
+
+
+def _listen(marks: Iterable[str], told: queue.SimpleQueue[tuple[int, str | None]]) -> None:
+    """In a thread of its own: a line is stamped when it comes, and nothing waits for the next one."""
+    for line in marks:
+        told.put((time.monotonic_ns(), line.strip()))
+    told.put((time.monotonic_ns(), None))
+
+
+class _Marked:
+    """Phases as they are told, one after the other."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._now: tuple[str, int] | None = None  # name, since when
+        self._repeats: dict[str, int] = {}
+
+    def begin(self, name: str, now: int) -> None:
+        if self._now is not None:
+            before, since = self._now
+            repeat = self._repeats.get(before, 0)
+            self._recorder.mark(before, repeat, since, now)
+            self._repeats[before] = repeat + 1
+        self._now = (name, now) if name else None
+
+
+def save(recording: Recording, path: Path) -> None:
+    """Write a recording. Raises KilnError with a sentence."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json_text(recording.to_json()) + "\n", "utf-8")
+    except OSError as error:
+        raise KilnError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def text(recording: Recording) -> str:
+    """A recording as tables."""
+    seconds = (recording.end_ns - recording.start_ns) / 1e9
+    lines = [f"{recording.platform}, {seconds:.1f} s"]
+    here = [signal for signal in recording.signals if signal.name in recording.series]
+    rows = [_row(recording, signal) for signal in here]
+    lines.append(table(["signal", "unit", "every", "values", "mean", "least", "most", "read from"], rows))
+    if lacking := [signal for signal in recording.signals if not signal.available]:
+        lines += ["", "unavailable:"]
+        lines += [f"  {signal.name} ({signal.path}): {signal.why}" for signal in lacking]
+    for name, spreads in recording.summary.items():
+        rows = [
+            [signal, f"{one.mean:.4g}", None if one.sd is None else f"±{one.sd:.3g}", str(one.repeats)]
+            for signal, one in spreads.items()
+        ]
+        lines += ["", table([name, "mean", "sd", "repeats"], rows) if rows else f"{name}: no reading fell into it"]
+    lines += ["", *_notes(recording)]
+    return "\n".join(lines)
+
+
+def _row(recording: Recording, signal: Signal) -> list[str]:
+    values = recording.series[signal.name].values
+    figures = [f"{figure:.5g}" for figure in (fmean(values), min(values), max(values))]
+    return [signal.name, signal.unit, f"{signal.period_ms:g} ms", str(len(values)), *figures, signal.path]
+
+
+def _notes(recording: Recording) -> list[str]:
+    percent = recording.sampler_percent
+    notes = [f"sampling: {recording.sampler_why}" if percent is None else f"sampling took {percent:.2g} % of one core"]
+    if percent is not None and percent > _COSTLY_PERCENT:
+        notes[0] += ": more than it should; try a longer --period-ms"
+    notes += [f"note: {signal.name}: {signal.note}" for signal in recording.signals if signal.note]
+    notes += [f"note: {note}" for note in recording.notes]
+    if recording.clock_uncertainty_ns is not None:
+        notes.append(f"the device's clock is known to ±{recording.clock_uncertainty_ns / 1e6:.2g} ms")
+    used = recording.energy
+    if used is None:
+        return [*notes, f"energy: {recording.energy_why}"]
+    query = used["per_query_j"]
+    spread = "" if query["sd"] is None else f" ± {query['sd']:.3g}"
+    notes.append(f"energy of a query: {query['mean']:.4g}{spread} J in {query['repeats']} repeats ({used['of']})")
+    if used["battery"] is not None:
+        hours = used["battery"]["hours_at_one_query_a_minute"]
+        notes.append(f"a full battery lasts {hours:.3g} h at one query a minute")
+    else:
+        notes.append(f"battery life: {used['battery_why']}")
+    return notes
+
+
+def add_arguments(option: Callable[..., object], devices: str) -> None:
+    """The verb's options."""
+    option("--device", metavar="D", help=f"{devices} (default: this machine, which needs no OpenCL)")
+    option("--seconds", type=float, default=5.0, metavar="S", help="how long (default %(default)g)")
+    option("--period-ms", type=float, default=100.0, metavar="MS", help="the shortest period (default %(default)g)")
+    option("--out", type=Path, metavar="FILE", help="keep the recording here")
+    option(
+        "--mark",
+        action="store_true",
+        help=f"take the name of each phase that begins ({', '.join(PHASES)}) from a line on stdin; its end ends all",
+    )
+
+
+def marks() -> Iterable[str]:
+    """Where --mark reads."""
+    return sys.stdin
