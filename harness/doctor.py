@@ -19,6 +19,8 @@ from harness.probe_kernels import ProbeBed, ProbeKernel
 from harness.runtimes import Driver
 from harness.supervisor import Supervisor
 from harness.tables import bytes_text, table, time_text
+from harness.telemetry.feeds import RunnerFeed
+from harness.telemetry.probing import probe
 from kernels.claims import Contradiction, contradictions
 from kernels.identity import versions
 
@@ -51,6 +53,16 @@ class Checkup:
     sheet: str | None = None  # of its model
     contradictions: tuple[Contradiction, ...] = ()  # what that sheet says and the device does not confirm
     phone: PhoneCheckup | None = None
+    telemetry: tuple[Signal, ...] = ()  # what can be sampled at the end of a cable, and what not
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Something that `python -m harness telemetry` would sample."""
+
+    name: str
+    where: str  # path or command
+    why: str | None  # it cannot be read; None where it can
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,7 @@ def _checkup(choice: DeviceChoice, driver: Driver | None) -> Checkup:
     described = choice.description
     with Supervisor(choice.command, link=choice.link) as supervisor:
         launch_ns, wall_ns, sensors, why, wrong = _try(supervisor)
+        telemetry = () if wrong or choice.python_runner else _telemetry(supervisor, choice)
     sheet = known_sheet(described)
     return Checkup(
         slug=choice.slug,
@@ -112,6 +125,7 @@ def _checkup(choice: DeviceChoice, driver: Driver | None) -> Checkup:
         sensors=sensors,
         why=why,
         wrong=wrong,
+        telemetry=telemetry,
         sheet=sheet.name if sheet else None,
         contradictions=contradictions(sheet, choice.sheet) if sheet else (),
     )
@@ -131,6 +145,15 @@ def _try(
     why_invalid = timing.invalid(run.samples_ns)
     launch_ns = None if why_invalid else timing.stats(timing.durations(run.samples_ns)).median_ns
     return launch_ns, batch.wall_ns[0] / _EMPTY_SAMPLES, read.values, read.why, None
+
+
+def _telemetry(supervisor: Supervisor, choice: DeviceChoice) -> tuple[Signal, ...]:
+    """What of a device that is not this machine can be sampled."""
+    try:
+        _, probed = probe(RunnerFeed(supervisor).read, choice.link.shell if choice.link else None)
+    except (Refused, RunnerLost, KilnError) as failure:
+        return (Signal("telemetry", "the runner", str(failure)),)
+    return tuple(Signal(one.source.signal, one.path, one.why) for one in probed)
 
 
 def compiler(description: Mapping[str, Any]) -> str | None:
@@ -164,6 +187,7 @@ def _column(device: Checkup) -> dict[str, str]:
     subgroups = ", ".join(map(str, d["subgroup_sizes"])) or "–"
     clock = device.sensors.get("gpu_clock_mhz") or device.sensors.get("cpu_clock_mhz")
     readable = [name for name, value in device.sensors.items() if value is not None]
+    readable += [signal.name for signal in device.telemetry if signal.why is None and signal.name not in readable]
     return {
         "device": d["name"],
         "platform": _short(d["platform_name"]),
@@ -205,4 +229,7 @@ def _notes(device: Checkup) -> Sequence[str]:
         notes.append(how)
     if device.sheet and not device.contradictions:
         notes.append(f"it has the limits that its sheet, {device.sheet}, says")
-    return [*notes, *(f"{name} is not readable: {why}" for name, why in device.why.items())]
+    sampled = {one.name for one in device.telemetry}
+    why = {name: reason for name, reason in device.why.items() if name not in sampled}
+    why |= {f"{one.name} ({one.where})": one.why for one in device.telemetry if one.why}
+    return [*notes, *(f"{name} is not readable: {reason}" for name, reason in why.items())]

@@ -63,6 +63,6 @@ def fit(choice: DeviceChoice, cool_below: float | None, lock_clocks: float | Non
     if not lock_clocks > 0:
         raise UsageError(f"--lock-clocks must be a clock in MHz, not {lock_clocks}")
     with clocks.locked(lock_clocks) as lock:
-        link.after_reboot = lambda: clocks.hold(lock)
+        link.after_reboot = clocks.again
         hints = {**choice.description.get("hints", {}), "clocks": f"locked at {lock.gpu_mhz:g} MHz"}
         yield replace(choice, description={**choice.description, "hints": hints})

@@ -91,7 +91,6 @@ class Meter:
         reference: the condition `pace` says how many times slower the device was than when that was measured. Raises
         KilnError when the runner does not even start.
         """
-        self.bench.supervisor.settle()
         self.bench.supervisor.recycle_if_due()
         self.bench.store.turn()
         try:

@@ -12,7 +12,7 @@ import pytest
 from fake_runner import DEVICE
 from phones import HERE, Cable, Phone
 
-from harness import devices
+from harness import devices, runtimes
 from harness.adb import phone_link
 from harness.adb.client import Phone as Listed
 from harness.adb.client import listed
@@ -195,6 +195,21 @@ def test_bytes_pass_unchanged(cable: Cable) -> None:
     cable.phone()
     data = bytes(range(256)) * 4096
     with supervise(resolve("adb")) as supervisor:
+        supervisor.put("b", data)
+        assert supervisor.get("b") == data
+
+
+def test_the_native_runner_behind_the_cable(cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
+    native = HERE.parent / "build" / "kiln-runner"
+    if not native.exists():
+        pytest.skip("build/kiln-runner is not built: make runner")
+    monkeypatch.setenv("KILN_RUNNER", str(native))
+    monkeypatch.setenv("KILN_OPENCL_LIBRARIES", ":".join(driver.library for driver in runtimes.find().drivers))
+    cable.phone()
+    choice = resolve("adb")
+    data = bytes(range(256)) * 4096
+    with supervise(choice) as supervisor:
+        assert supervisor.hello().runner.startswith("kiln-runner")
         supervisor.put("b", data)
         assert supervisor.get("b") == data
 

@@ -203,6 +203,7 @@ def test_a_boot_undoes_the_lock_and_a_new_runner_renews_it(phone: Phone) -> None
         phone.file("/proc/sys/kernel/random/boot_id", "another\n")
         choice.link.ready()
         assert phone.file(f"{KGSL}/min_pwrlevel") == "0\n"
+        assert json.loads(phone.file(NOTE))["boot"] == "another", "the note is of this boot"
 
 
 @pytest.mark.parametrize(

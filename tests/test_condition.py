@@ -28,6 +28,7 @@ COOL = Condition(80, 30.0, True, 0, 1 << 33)
 
 def test_android_s_own_words_are_read() -> None:
     assert parse(TEXT) == Condition(81, 34.5, True, 1, 71000000 << 10)
+    assert parse("  present: false\n  level: 0\n").battery_percent is None, "a board without a battery"
     assert parse("") == Condition(None, None, None, None, None)
     assert parse("  AC powered: false\n  temperature: -25\n") == Condition(None, -2.5, False, None, None)
 
@@ -52,11 +53,13 @@ def test_what_stops_a_study(now: Condition, low: str | None) -> None:
 
 def test_what_is_waited_for() -> None:
     assert COOL.warm(37.0) is None
-    assert Condition(80, 37.0, True, None, None).warm(37.0) is None
+    assert Condition(80, 37.0, True, 1, None).warm(37.0) is None
     assert Condition(80, 37.1, True, 0, None).warm(37.0) == "its battery has 37.1 °C, to fall to 37 °C"
     both = Condition(80, 41.0, True, 3, None).warm(35.5)
-    assert both == "its battery has 41.0 °C, to fall to 35.5 °C and its thermal status is severe, to become none"
-    assert Condition(80, None, True, 9, None).warm(37.0) == "its thermal status is 9, to become none"
+    assert (
+        both == "its battery has 41.0 °C, to fall to 35.5 °C and its thermal status is severe, to become light at most"
+    )
+    assert Condition(80, None, True, 9, None).warm(37.0) == "its thermal status is 9, to become light at most"
 
 
 class Day:

@@ -53,18 +53,24 @@ def test_a_study_survives_the_cable_and_a_reboot(
     assert "Traceback" not in err
     finished = [trial["key"] for trial in kinds(out, "trial")]
     assert len(finished) == 2
-    assert len(kinds(out, "interrupted")) == 1, "the one that ran is not to blame"
+    *_, begun = kinds(out, "begin")
+    assert kinds(out, "interrupted") == []
 
     (phone.home / "gone").unlink()
+    phone.file("/proc/sys/kernel/random/boot_id", "another")
     (phone.home / "unlucky").touch()
-    (phone.home / "back").write_text("boot")
+    (phone.home / "back").write_text("link")
     assert tune(out) == 0
-    assert "2 finished trials there are not repeated" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 candidate(s) were running when the machine went down" in said, "so that it does not take it down twice"
+    assert "3 finished trials there are not repeated" in said, "that one too"
     trials = kinds(out, "trial")
     assert [trial["key"] for trial in trials[:2]] == finished
-    assert len({trial["key"] for trial in trials}) == len(trials)
-    (crashed,) = (t["measurement"] for t in trials if t["measurement"]["verdict"] == "crashed")
-    assert "went down with the phone, which rebooted during build" in crashed["log"]
+    keys = [trial["key"] for trial in trials]
+    assert len(set(keys)) == len(keys)
+    assert begun["key"] not in keys
+    (lost,) = (t["measurement"] for t in trials if t["measurement"]["verdict"] == "worker_lost")
+    assert "lost its link to the phone" in lost["log"]
     assert tuned.load(out).provenance["request"]["device"] == "adb"
     assert "PAPER1" not in out.read_text() + journal_path(out).read_text()
 

@@ -21,7 +21,7 @@ import kernels
 from harness import fitness
 from harness.candidate import Candidate
 from harness.devices import DeviceChoice, resolve
-from harness.errors import KilnError, UsageError
+from harness.errors import DeviceMissing, KilnError, UsageError
 from harness.fitness import fit
 from harness.journal import IDENTITY, PROTOCOL, Journal, trial_key
 from harness.measure import Meter
@@ -123,7 +123,11 @@ def record(space: Slice, device: DeviceChoice, out: Path, rng: np.random.Generat
     order = [first, *(configs[i] for i in rng.permutation(len(configs)) if configs[i] != first)]
     found: list[Measurement] = []
     rival: Rival | None = None
-    with Journal(journal_path(out)) as journal, Supervisor(device.command, link=device.link) as supervisor:
+    boot = device.link.boot if device.link else None
+    with (
+        Journal(journal_path(out), boot=boot) as journal,
+        Supervisor(device.command, link=device.link) as supervisor,
+    ):
         meter = Meter(supervisor, device.sheet)
         for done, config in enumerate(order):
             candidate = Candidate(family, workload, config)
@@ -146,9 +150,12 @@ def _measured(
     key = trial_key(candidate, device.description)
     if (known := journal.lookup(key)) is not None:
         return known
+    meter.bench.supervisor.settle()
     journal.begin(key, candidate)
     try:
         measurement = meter.measure(candidate, budget_s=BUDGET_S, rival=rival)
+    except DeviceMissing:  # as in tuner.study
+        raise
     except BaseException:  # Ctrl-C or a full disk: not the candidate's fault
         journal.interrupted(key)
         raise

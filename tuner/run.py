@@ -52,7 +52,8 @@ def tune(request: Request, say: Callable[[str], None]) -> list[Decision]:
 def _tune(request: Request, device: DeviceChoice, say: Callable[[str], None]) -> list[Decision]:
     planned = planned_of(request, say)
     out = out_path(request, device)
-    with Journal(journal_path(out), retry_crashed=request.retry_crashed) as journal:
+    boot = device.link.boot if device.link else None
+    with Journal(journal_path(out), retry_crashed=request.retry_crashed, boot=boot) as journal:
         _greet(journal, device, say)
         with (
             _crew(request, journal, say) as crew,

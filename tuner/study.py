@@ -14,6 +14,7 @@ from operator import attrgetter
 
 import kernels
 from harness.candidate import Candidate
+from harness.errors import DeviceMissing
 from harness.journal import PROTOCOL, same_device, trial_key
 from harness.probe import ProbeResult, limit, probe
 from harness.racing import Rival
@@ -215,9 +216,12 @@ class Study:
     def _measure(self, candidate: Candidate, rival: Rival | None) -> Measurement:
         """Measure between two journal records: written ahead, and as finished."""
         key = self._key(candidate)
+        self._meter.bench.supervisor.settle()
         self._journal.begin(key, candidate, ahead=self._meter.ahead is not None)
         try:
             measurement = self._meter.measure(candidate, budget_s=TRIAL_BUDGET_S, rival=rival)
+        except DeviceMissing:  # it went away during this one: if it has gone down, the journal's reader will know
+            raise
         except BaseException:  # Ctrl-C, a full disk or a mistake of ours: none of them is the candidate's fault
             self._journal.interrupted(key)
             raise

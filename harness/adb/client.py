@@ -108,6 +108,10 @@ def listed(text: str) -> list[Phone]:
     return found
 
 
+class Silent(KilnError):
+    """A phone does not answer."""
+
+
 class Adb:
     """One phone, by serial."""
 
@@ -127,10 +131,10 @@ class Adb:
         return self.run("shell", "-T", text, timeout_s=timeout_s)
 
     def ask(self, text: str, timeout_s: float = CALL_S) -> str:
-        """What a line of shell prints on the phone. Raises KilnError where it fails."""
+        """What a line of shell prints on the phone. Raises Silent where it fails."""
         done = self.shell(text, timeout_s)
         if done is None or done.status:
-            raise KilnError(f"phone {self.serial} does not answer: {done.last if done else f'not in {timeout_s:g} s'}")
+            raise Silent(f"phone {self.serial} does not answer: {done.last if done else f'not in {timeout_s:g} s'}")
         return done.out
 
 

@@ -123,6 +123,7 @@ class Clocks:
     def __init__(self, phone: Adb, say: Callable[[str], None] = tell) -> None:
         self._phone, self._say = phone, say
         self._root: str | None = None  # how a line of shell is run as root
+        self._now: tuple[list[Knob], Lock] | None = None  # what was there, and what is in force
 
     @contextlib.contextmanager
     def locked(self, most_mhz: float = math.inf) -> Iterator[Lock]:
@@ -137,16 +138,22 @@ class Clocks:
         old = [Knob(knob.path, held(knob.path, files[knob.path])) for knob in lock.knobs]
         with _terminating():
             try:
-                self._keep(old)
-                self.hold(lock)
+                self._now = old, lock
+                self.again()
                 yield lock
             finally:
+                self._now = None
                 with _uninterrupted():
                     self._put_back(old)
 
-    def hold(self, lock: Lock) -> None:
-        """Write and read back; once more after the phone has rebooted. Raises KilnError where it does not keep it."""
+    def again(self) -> None:
+        """Lock as before: a reboot has undone it. Raises KilnError where the phone does not keep it."""
+        if self._now is None:
+            return
+        old, lock = self._now
+        self._root = None
         self._be_root()
+        self._keep(old)
         if other := self._written(lock.knobs):
             raise KilnError(
                 f"phone {self._phone.serial} does not keep its clocks: {other}; they are put back as they were; "
@@ -168,7 +175,10 @@ class Clocks:
             return
         if alive and note["pid"] != os.getpid():
             if must:
-                raise KilnError(f"another run (process {note['pid']}) has locked this phone's clocks; wait for its end")
+                raise KilnError(
+                    f"another run (process {note['pid']}) has locked this phone's clocks; wait for its end, or "
+                    "reboot the phone"
+                )
             return
         if note["boot"] == boot.strip():  # a reboot has reset them
             self._say(f"putting back the clocks of phone {self._phone.serial}, which a run left locked that was killed")

@@ -21,6 +21,9 @@ COOLED_BY_C = 1.0  # a phone that was too warm cools so much further, or it woul
 LOW_PERCENT = 15  # Android warns of a low battery here (config_lowBatteryWarningLevel in AOSP) and begins to save power
 LEAST_FREE_BYTES = 64 << 20  # drivers write what they compile; one that cannot fails builds that are right
 _STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")  # PowerManager.THERMAL_STATUS_…
+# Android: at "light" nobody notices, at "moderate" users may. One that waited for "none" would wait for ever on a phone
+# that charges in a warm room.
+THROTTLING = 2
 EVERY_S = 10.0  # between two looks: each costs the phone some 0.2 s of a CPU
 _POLL_S = 5.0  # while it cools
 MOST_S = 900.0
@@ -53,8 +56,8 @@ class Condition:
         reasons = []
         if self.battery_c is not None and self.battery_c > cool_below_c:
             reasons.append(f"its battery has {self.battery_c:.1f} °C, to fall to {cool_below_c:g} °C")
-        if self.thermal_status:
-            reasons.append(f"its thermal status is {self.thermal_text}, to become none")
+        if self.thermal_status is not None and self.thermal_status >= THROTTLING:
+            reasons.append(f"its thermal status is {self.thermal_text}, to become {_STATUS[THROTTLING - 1]} at most")
         return " and ".join(reasons) or None
 
     @property
@@ -77,7 +80,7 @@ def parse(text: str) -> Condition:
     room = re.search(r"^\S+\s+\d+\s+\d+\s+(\d+)\s+\d+%", text, re.M)
     tenths = number.get("temperature")
     return Condition(
-        battery_percent=number.get("level"),
+        battery_percent=None if re.search(r"^\s*present: false", text, re.M) else number.get("level"),
         battery_c=None if tenths is None else tenths / 10,
         powered=("true" in powered) if powered else None,
         thermal_status=number.get("thermal status"),

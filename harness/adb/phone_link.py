@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.adb.client import Adb, phones
+from harness.adb.client import Adb, Silent, phones
 from harness.adb.condition import COOL_C, Gate, tell
 from harness.adb.runner_file import RunnerFile
 from harness.errors import DeviceMissing, KilnError
@@ -80,13 +80,17 @@ class PhoneLink:
         """For how long the phone was gone or too warm."""
         return self._gone_s + self.gate.waited_s
 
+    def boot(self) -> str | None:
+        """The boot in which the phone was last seen."""
+        return self._boot
+
     def ready(self) -> None:
         """Have the phone here and the runner on it. Waits for one that was here before. Raises KilnError."""
         facts = self._look()
         if facts is None and self._boot is None:
             raise DeviceMissing(self._absence())
         if facts is None or not facts.up:
-            facts = self._return("it")
+            facts = self._return(f"phone {self.phone.serial} does not answer")
         if facts.sdk < LEAST_SDK:
             raise DeviceMissing(
                 f"phone {self.phone.serial} has Android API level {facts.sdk}, and adb passes bytes through unchanged "
@@ -99,9 +103,20 @@ class PhoneLink:
         if facts.sha256 != self.runner.sha256:
             self._push()
 
+    def shell(self, text: str) -> str:
+        """What a line of shell prints on the phone; raises OSError as reading a file of this machine would."""
+        done = self.phone.shell(text)
+        if done is None or done.status:
+            raise OSError(f"phone {self.phone.serial}: {done.last if done else 'no answer'}")
+        return done.out
+
     def settle(self) -> None:
-        """Wait until the phone is cool; raises KilnError where its battery is low or its disk full."""
-        self.gate.settle()
+        """Wait until the phone is here and cool; raises KilnError where its battery is low or its disk full."""
+        try:
+            self.gate.settle()
+        except Silent:
+            self.ready()
+            self.gate.settle()
 
     def judge(self, op: str, verdict: Verdict, how: str, status: int | None) -> tuple[Verdict, str]:
         """Whose fault it was: the candidate's, where the phone stayed here or went down over it; else the cable's.
@@ -111,7 +126,7 @@ class PhoneLink:
         facts = self._look()
         was_here = facts is not None and facts.up
         if facts is None or not facts.up:
-            facts = self._return("it", f"phone {self.phone.serial} is gone ({op})")
+            facts = self._return(f"phone {self.phone.serial} is gone ({op})")
         before, self._boot = self._boot, facts.boot
         if before is not None and facts.boot != before:
             blamed = Verdict.CRASHED if op in ("build", "run") else Verdict.WORKER_LOST
@@ -136,13 +151,13 @@ class PhoneLink:
         if not sdk.isdecimal():
             return None
         words = told.get("sum", "").split()
-        return _Facts(told["boot"].strip(), told.get("up", "").strip() == "1", int(sdk), words[0] if words else "")
-
-    def _return(self, who: str, why: str = "") -> _Facts:
-        """Wait for the phone to come back. Raises DeviceMissing where it does not in time."""
-        self._say(
-            f"{why or f'phone {self.phone.serial} does not answer'}: waiting up to {self._wait_s:.0f} s for {who}"
+        return _Facts(
+            told.get("boot", "").strip(), told.get("up", "").strip() == "1", int(sdk), words[0] if words else ""
         )
+
+    def _return(self, why: str) -> _Facts:
+        """Wait for the phone to come back. Raises DeviceMissing where it does not in time."""
+        self._say(f"{why}: waiting up to {self._wait_s:.0f} s for it")
         start = time.monotonic()
         try:
             while (left := start + self._wait_s - time.monotonic()) > 0:
