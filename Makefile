@@ -4,7 +4,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup tune test test-scale soak check bench sanitize validate wheel lowest shows engine-example adb fuzz-config ci clean
+.PHONY: help setup tune test test-scale soak check bench sanitize validate wheel lowest shows engine-example adb fuzz-config \
+	runner runner-android runner-aarch64 runner-sanitized runner-fuzz ci clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -60,6 +61,11 @@ lowest: ## the tests on the lowest versions that pyproject.toml promises
 shows: setup ## what the README promises, run as written
 	.ci/shows
 
+# $(call debian,COMMANDS,PACKAGES): have these commands, by root from Debian, else say how
+debian = command -v $(1) >/dev/null || \
+	if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(2); \
+	else echo "$(1): not all here; install with: sudo apt-get install -y $(2)"; exit 1; fi
+
 ENGINE := build/engine
 DEBIAN := g++ nlohmann-json3-dev opencl-headers ocl-icd-opencl-dev
 define engine-packages
@@ -87,6 +93,37 @@ adb: setup ## Debian's adb client without a phone: our sentence, exit code 3
 fuzz-config: setup ## 10,000 damaged documents through both loaders, C++ under sanitizers: no crash, no disagreement
 	$(engine-packages)
 	$(PY) -m pytest -m slow tests/test_fuzz_config.py
+
+# ---------------------------------------------------------------- the native runner: C11, nothing but libc and libdl
+NATIVE := $(wildcard harness/runner/native/*.c)
+NATIVE_HEADERS := $(wildcard harness/runner/native/*.h harness/runner/native/*.def)
+NATIVE_FLAGS := -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wpedantic -Werror
+SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+
+runner: build/kiln-runner ## the native runner for this machine: build/kiln-runner
+build/kiln-runner: $(NATIVE) $(NATIVE_HEADERS)
+	@mkdir -p build
+	$(CC) $(NATIVE_FLAGS) -pthread $(NATIVE) -o $@ -ldl
+
+runner-android: build/kiln-runner-android ## the native runner for phones, with your NDK: make runner-android NDK=/path/to/ndk
+build/kiln-runner-android: $(NATIVE) $(NATIVE_HEADERS)
+	@test -n "$(NDK)" || { echo "say where the Android NDK is: make runner-android NDK=/path/to/android-ndk"; exit 1; }
+	@test -d "$(NDK)/toolchains/llvm/prebuilt" || { echo "$(NDK) is no Android NDK: it has no toolchains/llvm/prebuilt"; exit 1; }
+	@mkdir -p build
+	"$(firstword $(wildcard $(NDK)/toolchains/llvm/prebuilt/*/bin/clang))" --target=aarch64-linux-android29 \
+		$(NATIVE_FLAGS) $(NATIVE) -o $@ -ldl
+
+runner-aarch64: build/kiln-runner-aarch64 ## the native runner for 64-bit Arm boards, by Debian's cross compiler; its tests under qemu
+	$(PY) -m pytest -m slow tests/test_aarch64.py
+build/kiln-runner-aarch64: $(NATIVE) $(NATIVE_HEADERS)
+	@$(call debian,aarch64-linux-gnu-gcc qemu-aarch64-static,gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
+	@mkdir -p build
+	aarch64-linux-gnu-gcc $(NATIVE_FLAGS) -pthread $(NATIVE) -o $@ -ldl
+
+runner-sanitized: build/kiln-runner-sanitized ## the native runner under AddressSanitizer and UndefinedBehaviorSanitizer
+build/kiln-runner-sanitized: $(NATIVE) $(NATIVE_HEADERS)
+	@mkdir -p build
+	$(CC) $(NATIVE_FLAGS) $(SANITIZE) -pthread $(NATIVE) -o $@ -ldl
 
 ci: ## all of it
 	$(MAKE) test

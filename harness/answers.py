@@ -15,6 +15,8 @@ _VERDICTS = {
     Kind.OUT_OF_RESOURCES: Verdict.OUT_OF_RESOURCES,
     Kind.UNSUPPORTED: Verdict.UNSUPPORTED,
     Kind.INTERNAL: Verdict.WORKER_LOST,
+    Kind.CRASHED: Verdict.CRASHED,
+    Kind.TIMEOUT: Verdict.TIMEOUT,
 }
 
 

@@ -18,11 +18,13 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from harness import runtimes
 from harness.runner.protocol import MAX_LINE_BYTES, GarbageError, decode, encode
 from harness.scratch import Scratch
 
 _PIPE_BYTES = 1 << 20  # Linux's limit for users; 256 MiB take 0.32 s through such a pipe, 0.61 s through 64 KiB (Zen 5)
 _LAST_LINES = 30
+LIBRARIES = "KILN_OPENCL_LIBRARIES"  # where a native runner of this machine looks last: what PyPI brought
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -36,6 +38,7 @@ def environment(folder: Path) -> dict[str, str]:
         "CUDA_CACHE_DISABLE": "1",  # NVIDIA's driver keeps binaries in ~/.nv otherwise
         "POCL_CACHE_DIR": str(folder / "pocl"),
         "POCL_KERNEL_CACHE": "0",  # files of a program go when it is dropped
+        LIBRARIES: os.pathsep.join(driver.library for driver in runtimes.find().drivers),
     }
     if hasattr(os, "sched_getaffinity") and os.sched_getaffinity(0) >= set(range(os.cpu_count() or 1)):
         # A thread per core: two that the scheduler puts on one core take twice the time. Not in a part of a machine:
@@ -97,6 +100,11 @@ class Child:
         if answer.get("id") != frame["id"]:
             raise GarbageError(f"answered request {answer.get('id')!r} instead of {frame['id']}")
         return answer, [self._blob(n, deadline) for n in lengths]
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
 
     def kill(self) -> None:
         """End the child and everything it started, at once."""

@@ -36,6 +36,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+_GRACE_S = 5.0  # for a runner that has a limit of its own to keep it and say so
+
 
 class Supervisor:
     """A runner that is started when needed, watched, and replaced. For one thread; a context manager."""
@@ -55,6 +57,7 @@ class Supervisor:
         self._timeouts = timeouts or (Timeouts(bytes_per_s=link.bytes_per_s) if link else Timeouts())
         self._recycle_after = recycle_after
         self._child: Child | None = None
+        self._spare: Child | None = None  # one that has lost its worker and will begin a fresh one with the next hello
         self._hello: Hello | None = None
         self._requests = 0
         self._built = 0  # programs that this runner has compiled
@@ -76,6 +79,7 @@ class Supervisor:
                     self._ask("bye", {}, timeout_s=2.0)
             finally:
                 self._end()
+        self._drop_spare()
 
     def restart(self) -> None:
         """End this runner; the next call starts a fresh one."""
@@ -226,7 +230,7 @@ class Supervisor:
         if self._link:
             self._link.ready()
         try:
-            self._child = Child(self._command)
+            self._child = self._take_spare() or Child(self._command)
         except OSError as error:
             raise KilnError(f"the runner does not start: {error}; its command is {' '.join(self._command)}") from error
         with self._stilling:
@@ -268,8 +272,12 @@ class Supervisor:
         assert self._child is not None
         self._requests += 1
         frame = {"id": self._requests, "op": op, **fields}
+        deadline = time.monotonic() + timeout_s
+        if self._hello is not None and "limit" in self._hello.ops:  # it ends what hangs by itself, and lives on
+            frame["limit_ms"] = round(timeout_s * 1000)
+            deadline += _GRACE_S
         try:
-            answer, out = self._child.ask(frame, blobs, time.monotonic() + timeout_s)
+            answer, out = self._child.ask(frame, blobs, deadline)
             if type(answer.get("ok")) is not bool:
                 raise GarbageError(f"an answer without ok: {list(answer)}")
             error = answer.get("error") or {}
@@ -295,6 +303,8 @@ class Supervisor:
         message = str(error.get("message", ""))
         if kind is Kind.BAD_REQUEST:
             raise ValueError(f"the runner was asked wrongly to {op}: {message}")  # a bug on this side
+        if kind in (Kind.CRASHED, Kind.TIMEOUT):
+            raise self._lost_worker(kind, name or op, message)
         if error.get("fatal"):
             self._end()
         raise Refused(kind, message)
@@ -316,6 +326,26 @@ class Supervisor:
             verdict, what = self._link.judge(op, verdict, what, status)
         doing = "when it started" if op == "start" else f"during {op}"
         return RunnerLost(verdict, op, f"the runner {what} {doing}" + (f"; it said last:\n{words}" if words else ""))
+
+    def _lost_worker(self, kind: Kind, op: str, message: str) -> RunnerLost:
+        """The runner has outlived its driver's process: it is kept, but as one that knows nothing."""
+        self._spare, self._child = self._child, None
+        self._end()
+        verdict = Verdict.TIMEOUT if kind is Kind.TIMEOUT else Verdict.CRASHED
+        if kind is Kind.CRASHED and op not in ("build", "run"):
+            verdict = Verdict.WORKER_LOST
+        return RunnerLost(verdict, op, f"the runner lost its worker: {message}")
+
+    def _take_spare(self) -> Child | None:
+        spare, self._spare = self._spare, None
+        if spare is not None and not spare.running:
+            spare.close()
+            return None
+        return spare
+
+    def _drop_spare(self) -> None:
+        if spare := self._take_spare():
+            spare.close()
 
     def _end(self) -> None:
         child, self._child, self._hello, self._built = self._child, None, None, 0

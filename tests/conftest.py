@@ -1,9 +1,13 @@
-"""Devices for tests: one that asks for `device` runs on every OpenCL device here; what is missing is a visible skip."""
+"""Devices for tests: one that asks for `device` runs on every OpenCL device here; what is missing is a visible skip.
+
+A module with NATIVE = True runs on each device through the native runner as well, which is built for it (`native.py`).
+"""
 
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import native
 import pytest
 from phones import Cable
 
@@ -21,14 +25,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "device" not in metafunc.fixturenames:
         return
     params = []
+    twice = getattr(metafunc.module, "NATIVE", False)
     for live in attached().devices:
         command = runner_command(live.driver, live.selector, "--inject")
         choice = DeviceChoice(slug(live.description), command, live.description, sheet_from(live.description))
         params.append(pytest.param(choice, id=choice.slug, marks=pytest.mark.device))
+        if twice:
+            marks = [pytest.mark.device, pytest.mark.skipif(bool(native.ABSENT), reason=native.ABSENT)]
+            params.append(pytest.param(native.choice(live), id=f"{choice.slug}-native", marks=marks))
     for missing in attached().runtimes.missing:
         skip = pytest.mark.skip(reason=f"{missing.what}: {missing.remedy}")
         params.append(pytest.param(None, id="missing", marks=[pytest.mark.device, skip]))
     metafunc.parametrize("device", params, scope="module")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built(request: pytest.FixtureRequest) -> None:
+    """The native runner, for the modules that use it."""
+    if getattr(request.module, "NATIVE", False) and not native.ABSENT:
+        native.build()
 
 
 @pytest.fixture(scope="module")

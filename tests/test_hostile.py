@@ -32,6 +32,7 @@ from tuner.request import Request
 from tuner.run import journal_path, tune
 from tuner.search import Stop
 
+NATIVE = True
 CALM_FIRST = 2  # trials: the default and one more
 CALM_LAST = 3
 AGAIN = 4  # trials of the second run
@@ -86,16 +87,17 @@ def named(config: Mapping[str, Any]) -> str:
     return str(sorted(config.items()))
 
 
-STUDIED: list[Studied] = []
+STUDIED: dict[str, Studied] = {}  # by the runner's program
 
 
 @pytest.fixture
 def studied(device: DeviceChoice, tmp_path_factory: pytest.TempPathFactory) -> Studied:
     if device.slug != slug(conftest.attached().devices[-1].description):
         pytest.skip("one device is enough: what is tested is the host")
-    if not STUDIED:
-        STUDIED.append(study(device, tmp_path_factory.mktemp("hostile") / "a.json"))
-    return STUDIED[0]
+    runner = device.command[0]
+    if runner not in STUDIED:
+        STUDIED[runner] = study(device, tmp_path_factory.mktemp("hostile") / "a.json")
+    return STUDIED[runner]
 
 
 def study(device: DeviceChoice, out: Path) -> Studied:
