@@ -94,6 +94,8 @@ def examine(only: DeviceChoice | None = None) -> Report:
         phone, wrong = look_at(only.link)
         checkup = replace(_checkup(only, None), phone=phone, driver=phone.library)
         return Report((checkup,), tuple(Remedy(item.what, item.remedy) for item in wrong))
+    if only is not None and not only.python_runner:  # nothing of this machine's drivers is behind it
+        return Report((_checkup(only, None),), ())
     attached = list_devices()
     missing = [Remedy(item.what, item.remedy) for item in attached.runtimes.missing]
     drivers = {driver.name: driver for driver in attached.runtimes.drivers}
@@ -102,8 +104,6 @@ def examine(only: DeviceChoice | None = None) -> Report:
         choice = live.choice()
         if only is None or choice.command == only.command:
             found.append(_checkup(choice, drivers.get(live.driver)))
-    if only is not None and not found:  # a native runner: nothing of this machine's drivers is behind it
-        found.append(_checkup(only, None))
     return Report(tuple(found), tuple(missing))
 
 

@@ -45,7 +45,7 @@ class Phone:
             (self.home / folder).mkdir(parents=True)
         for name, text in COMMANDS.items():
             script(self.home / "bin" / name, text)
-        self.file("/proc/sys/kernel/random/boot_id", f"boot-{serial}\n")
+        self.file("/proc/sys/kernel/random/boot_id", "boot-1\n")
         props = {"sys.boot_completed": 1, "ro.build.version.sdk": 34, "ro.build.version.release": 14}
         props |= {"ro.product.model": "Paper Phone", "ro.soc.model": "SM8650", "ro.serialno": serial}
         for name, value in props.items():

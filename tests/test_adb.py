@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import native
 import pytest
 from fake_runner import DEVICE
 from phones import HERE, Cable, Phone
 
-from harness import devices, runtimes
+from harness import devices
 from harness.adb import phone_link
 from harness.adb.client import Phone as Listed
 from harness.adb.client import listed
@@ -199,19 +200,24 @@ def test_bytes_pass_unchanged(cable: Cable) -> None:
         assert supervisor.get("b") == data
 
 
-def test_the_native_runner_behind_the_cable(cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
-    native = HERE.parent / "build" / "kiln-runner"
-    if not native.exists():
-        pytest.skip("build/kiln-runner is not built: make runner")
-    monkeypatch.setenv("KILN_RUNNER", str(native))
-    monkeypatch.setenv("KILN_OPENCL_LIBRARIES", ":".join(driver.library for driver in runtimes.find().drivers))
-    cable.phone()
+@pytest.mark.skipif(bool(native.ABSENT), reason=native.ABSENT)
+def test_the_native_runner_outlives_its_driver_without_a_new_connection(
+    cable: Cable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KILN_RUNNER", str(native.build()))
+    phone = cable.phone()
     choice = resolve("adb")
     data = bytes(range(256)) * 4096
-    with supervise(choice) as supervisor:
+    with Supervisor((*choice.command, "--inject"), link=choice.link) as supervisor:
         assert supervisor.hello().runner.startswith("kiln-runner")
         supervisor.put("b", data)
         assert supervisor.get("b") == data
+        connections = sum("exec env" in call for call in phone.calls)
+        supervisor.inject("segfault", on="get")
+        with pytest.raises(RunnerLost, match="SIGSEGV"):
+            supervisor.get("b")
+        assert not supervisor.have("b", len(data))
+        assert sum("exec env" in call for call in phone.calls) == connections
 
 
 # ---------------------------------------------------------------- bad luck
