@@ -79,7 +79,9 @@ def _gates(now: Condition) -> list[Missing]:
             Missing(f"a trial would wait: {why}", "let it cool, out of its case; or allow more with --cool-below")
         )
     if now.battery_c is None:
-        wrong.append(Missing("the battery's temperature is not told: no trial waits for the phone to cool", "keep an eye on it"))
+        wrong.append(
+            Missing("the battery's temperature is not told: no trial waits for the phone to cool", "keep an eye on it")
+        )
     return wrong
 
 
