@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. Errors are one sentence on stderr."""
     args = _parser().parse_args(argv)
     verbs = {"doctor": _doctor, "probe": _probe, "bench": _bench, "validate": _validate, "sanitize": _sanitize}
-    verbs["telemetry"] = _telemetry
+    verbs["telemetry"] = telemetry.verb
     return ended(lambda: verbs[args.verb](args))
 
 
@@ -157,13 +157,6 @@ def _sanitize(args: argparse.Namespace) -> None:
     say(json_text(report.to_json()) if args.json else sanitize.text(report))
     if report.findings or report.unproven:
         raise KilnError(f"{report.findings} findings, {len(report.unproven)} variants clean in no form")
-
-
-def _telemetry(args: argparse.Namespace) -> None:
-    recording = telemetry.record(args.device, args.seconds, args.period_ms, telemetry.marks() if args.mark else None)
-    if args.out:
-        telemetry.save(recording, args.out)
-    say(json_text(recording.to_json()) if args.json else telemetry.text(recording))
 
 
 def _families(names: str | None) -> list[Family]:

@@ -2,8 +2,8 @@
 
 It keeps buffers in memory. The source of a `build` and the entry of a `run` say how it behaves, in a word or two:
 "exit 7", "kill SEGV", "hang", "garbage", "truncate", "close", "wrong id", "half", "no ok", "strange kind", "fatal",
-"endless", "say WORDS" (to stderr, then as usual), "leave" and "leave slowly" (after the answer). Anything else
-is done as usual.
+"endless", "say WORDS" (to stderr, then as usual), "leave" and "leave slowly" (after the answer), "resets N" (a run in
+which the GPU was reset so often). Anything else is done as usual.
 """
 
 import json
@@ -107,10 +107,12 @@ def answer(frame, blobs, buffers):
         return {"log": "fine", "build_ms": 1.5, "kernels": {"k": limits}}, []
     if op == "run":
         n, launches = frame["samples"], len(frame["launches"])
+        what, _, count = frame["launches"][0]["entry"].partition(" ")
+        resets = {"resets": json.loads(count)} if what == "resets" else {}
         if not frame["profile"]:
-            return {"wall_ns": [1000 * n]}, []
+            return {"wall_ns": [1000 * n], **resets}, []
         samples = [[[0, 1, 10 + i, 110 + i]] * launches for i in range(n)]
-        return {"samples_ns": samples, "wall_ns": [200] * n, "aborted": False}, []
+        return {"samples_ns": samples, "wall_ns": [200] * n, "aborted": False, **resets}, []
     if op == "get":
         offset = frame.get("offset", 0)
         data = buffers[frame["buf"]]

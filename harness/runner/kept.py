@@ -27,7 +27,10 @@ class Kept:
         self._room = room
         self._lock = threading.Lock()
         self._sampler: Sampler | None = None
-        self._forget()
+        self._samples: deque[tuple[int, int, str | None]] = deque()
+        self._why: dict[str, str] = {}  # by the file's index: why it could not be read the last time it could not
+        self._held = 0  # bytes
+        self._dropped = 0
 
     def handlers(self) -> dict[str, Handler]:
         """The operations by name."""
@@ -77,10 +80,9 @@ class Kept:
                 self._dropped += 1
 
     def _forget(self) -> None:
-        self._samples: deque[tuple[int, int, str | None]] = deque()
-        self._why: dict[str, str] = {}  # by the file's index: why it could not be read the last time it could not
-        self._held = 0  # bytes
-        self._dropped = 0
+        self._samples.clear()
+        self._why.clear()
+        self._held = self._dropped = 0
 
 
 def _paths(value: Any) -> list[str]:

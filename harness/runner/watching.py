@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 MAX_BYTES = 64 << 10  # of one text: what stands in a longer file after that is not read
-_TOGETHER_NS = 5_000_000  # what is due within this time is read in the same turn
+_TOGETHER = 0.05  # what is due within this part of the shortest period is read in the same turn
+_PATIENCE_S = 5.0
 _CORES = "/sys/devices/system/cpu/cpu{}/cpufreq/cpuinfo_max_freq"
 
 Sink = Callable[[int, int, str | None, str | None], None]  # (clock_ns, file's index, text or null, why it is null)
@@ -65,10 +66,10 @@ class Sampler:
             self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; nothing is handed on after this."""
+        """End the thread; nothing is handed on after this. A driver may hold a reading for ever: it is left there."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_PATIENCE_S)
         self.ended_ns = time.monotonic_ns()
 
     @property
@@ -81,10 +82,11 @@ class Sampler:
         if self._pin:
             keep_to_slow_cores()
         due = [self.started_ns] * len(self._files)
+        together = round(_TOGETHER * min(period_ns for _, period_ns in self._files))
         while True:
             now = time.monotonic_ns()
             for index, (path, period_ns) in enumerate(self._files):
-                if due[index] <= now + _TOGETHER_NS:
+                if due[index] <= now + together:
                     self._one(index, path)
                     due[index] += period_ns * max(1, -(-(now - due[index]) // period_ns))
             self.cpu_ns = time.thread_time_ns()
@@ -97,7 +99,8 @@ class Sampler:
             text = self._read(path)
         except OSError as error:
             why = reason(error)
-        self._sink(time.monotonic_ns(), index, text, why)
+        if not self._stop.is_set():
+            self._sink(time.monotonic_ns(), index, text, why)
 
 
 def keep_to_slow_cores() -> None:

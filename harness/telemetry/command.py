@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
@@ -15,24 +15,38 @@ from statistics import fmean
 from harness.devices import resolve
 from harness.errors import KilnError, UsageError
 from harness.supervisor import Supervisor
-from harness.tables import json_text, table
+from harness.tables import MISSING, json_text, say, table
 from harness.telemetry.nouns import PHASES, Recording, Signal
 from harness.telemetry.recorder import Recorder, start
 
+SHORTEST_MS = 100.0
 _POLL_S = 1.0
 _COSTLY_PERCENT = 1.0
 
 
-def record(device: str | None, seconds: float, period_ms: float, marks: Iterable[str] | None = None) -> Recording:
+def verb(args: Namespace) -> None:
+    """The verb. Raises UsageError, DeviceMissing and KilnError; KeyboardInterrupt when all has been written."""
+    recording, interrupted = record(args.device, args.seconds, args.period_ms, _stdin() if args.mark else None)
+    if args.out:
+        save(recording, args.out)
+    say(json_text(recording.to_json()) if args.json else text(recording))
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def record(
+    device: str | None, seconds: float, period_ms: float, marks: Iterable[str] | None = None
+) -> tuple[Recording, bool]:
     """Sample a device (None: this machine, no OpenCL needed) for a time, or until `marks` ends if that comes first.
 
     A line of `marks` begins the phase that it names and ends the one before; an empty line only ends it. A phase that
-    begins again is the next repeat. Raises UsageError, DeviceMissing and KilnError.
+    begins again is the next repeat. Gives the recording, and whether Ctrl-C ended it. Raises UsageError, DeviceMissing
+    and KilnError.
     """
     if not (isfinite(seconds) and seconds > 0):
         raise UsageError("--seconds is a time above 0")
-    if not (isfinite(period_ms) and period_ms >= 1):
-        raise UsageError("--period-ms is 1 at least")
+    if not (isfinite(period_ms) and period_ms >= SHORTEST_MS):
+        raise UsageError(f"--period-ms is {SHORTEST_MS:g} at least: no source is read more often")
     if device is None:
         return _sampled(start(period_ms=period_ms), seconds, marks)
     choice = resolve(device)
@@ -43,13 +57,14 @@ def record(device: str | None, seconds: float, period_ms: float, marks: Iterable
         return _sampled(start(choice, supervisor, period_ms=period_ms, shell=shell), seconds, marks)
 
 
-def _sampled(recorder: Recorder, seconds: float, marks: Iterable[str] | None) -> Recording:
+def _sampled(recorder: Recorder, seconds: float, marks: Iterable[str] | None) -> tuple[Recording, bool]:
     end = time.monotonic() + seconds
     phases = _Marked(recorder)
     told: queue.SimpleQueue[tuple[int, str | None]] = queue.SimpleQueue()
     if marks is not None:
         threading.Thread(target=_listen, args=(marks, told), daemon=True).start()
-    try:
+    interrupted = True
+    with contextlib.suppress(KeyboardInterrupt):
         while (left := end - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):
                 t_ns, name = told.get(timeout=min(_POLL_S, left))
@@ -58,10 +73,19 @@ def _sampled(recorder: Recorder, seconds: float, marks: Iterable[str] | None) ->
                 phases.begin(name, t_ns)
                 continue
             recorder.poll()
-        phases.begin("", time.monotonic_ns())
-    finally:
-        recording = recorder.stop()
-    return recording
+        interrupted = False
+    phases.begin("", time.monotonic_ns())
+    return recorder.stop(), interrupted
+
+
+def _stdin() -> Iterator[str]:
+    """Lines as they come; unbuffered, because a thread that waits in a buffer of Python's stops its exit. Raises
+    UsageError."""
+    try:
+        raw = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115  (stdin stays open)
+    except OSError as error:
+        raise UsageError("--mark reads phases from stdin, which is closed") from error
+    return (line.decode(errors="replace") for line in raw)
 
 
 def _listen(marks: Iterable[str], told: queue.SimpleQueue[tuple[int, str | None]]) -> None:
@@ -108,11 +132,11 @@ def text(recording: Recording) -> str:
         lines += ["", "unavailable:"]
         lines += [f"  {signal.name} ({signal.path}): {signal.why}" for signal in lacking]
     for name, spreads in recording.summary.items():
-        rows = [
-            [signal, f"{one.mean:.4g}", None if one.sd is None else f"±{one.sd:.3g}", str(one.repeats)]
+        means = [
+            [signal, f"{one.mean:.4g}", MISSING if one.sd is None else f"±{one.sd:.3g}", str(one.repeats)]
             for signal, one in spreads.items()
         ]
-        lines += ["", table([name, "mean", "sd", "repeats"], rows) if rows else f"{name}: no reading fell into it"]
+        lines += ["", table([name, "mean", "sd", "repeats"], means) if means else f"{name}: no reading fell into it"]
     lines += ["", *_notes(recording)]
     return "\n".join(lines)
 
@@ -150,15 +174,12 @@ def add_arguments(option: Callable[..., object], devices: str) -> None:
     """The verb's options."""
     option("--device", metavar="D", help=f"{devices} (default: this machine, which needs no OpenCL)")
     option("--seconds", type=float, default=5.0, metavar="S", help="how long (default %(default)g)")
-    option("--period-ms", type=float, default=100.0, metavar="MS", help="the shortest period (default %(default)g)")
+    option(
+        "--period-ms", type=float, default=SHORTEST_MS, metavar="MS", help="the shortest period (default %(default)g)"
+    )
     option("--out", type=Path, metavar="FILE", help="keep the recording here")
     option(
         "--mark",
         action="store_true",
         help=f"take the name of each phase that begins ({', '.join(PHASES)}) from a line on stdin; its end ends all",
     )
-
-
-def marks() -> Iterable[str]:
-    """Where --mark reads."""
-    return sys.stdin

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
-from harness.telemetry.nouns import Series, Signal
+from harness.telemetry.nouns import Over, Series, Signal
 from harness.telemetry.parsers import GAUGES, METERS, Reading
 from harness.telemetry.probing import Probed
 from harness.telemetry.sources import COMBINE
@@ -29,7 +29,8 @@ class _Track:
     probed: Probed
     period_ms: float
     parts: dict[int, _Part]  # by the index of the file
-    last: int  # the index that ends a round of its files
+    first: int  # the indices that begin and end a round of its files
+    last: int
     t_ns: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     round: list[float] = field(default_factory=list)
@@ -61,7 +62,7 @@ class Decoder:
             if signal.members:
                 parts = {index[member.path]: _Part(member.constant) for member in signal.members}
                 period = max(periods[member.path] for member in signal.members)
-                self._tracks.append(_Track(signal, period, parts, max(parts)))
+                self._tracks.append(_Track(signal, period, parts, min(parts), max(parts)))
         self._by_file: dict[int, list[_Track]] = {}
         for track in self._tracks:
             for at in track.parts:
@@ -72,11 +73,13 @@ class Decoder:
         with self._lock:
             for track in self._by_file.get(index, ()):
                 part = track.parts[index]
+                if index == track.first:
+                    track.round = []  # of a round whose end was dropped
                 part.why = why or ("no text" if text is None else None)
                 if text is not None:
                     try:
                         value = self._value(track, part, t_ns, text)
-                    except (ValueError, IndexError, TypeError) as error:
+                    except (ValueError, ArithmeticError, LookupError, TypeError) as error:
                         part.why = f"not understood: {error}"
                     else:
                         if value is not None:
@@ -146,7 +149,7 @@ def _signal(track: _Track, start_ns: int) -> Signal:
     gone = [part.why for part in track.parts.values() if part.why]
     if gone and track.failed_ns is None:
         notes.append(f"{len(gone)} of its {len(track.parts)} files cannot be read any more: {gone[0]}")
-    over = "interval" if source.parser in METERS or source.parser == "busy_total" else "instant"
+    over: Over = "interval" if source.parser in METERS or source.parser == "busy_total" else "instant"
     return Signal(
         source.signal, source.unit, probed.path, track.period_ms, why is None, why, over, "; ".join(notes) or None
     )

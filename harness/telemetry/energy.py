@@ -19,6 +19,7 @@ from harness.telemetry.summary import mean_in
 
 BATTERY, PROCESSOR = "battery_power_w", "cpu_power_w"
 _CURRENT, _VOLTAGE, _DISCHARGING = "battery_current_ma", "battery_voltage_v", "battery_discharging"
+_CABLE = "cable_online"
 _CAPACITY = "battery_capacity_mah"
 _OF = {BATTERY: "the whole device, from its battery", PROCESSOR: "the processor's packages, from their own counters"}
 _APART = ("load", "idle")  # phases that are no part of a query: a model is loaded once for many
@@ -33,12 +34,11 @@ Signals = tuple[tuple[Signal, ...], Mapping[str, Series]]
 def with_power(signals: Sequence[Signal], series: Mapping[str, Series]) -> Signals:
     """The same signals, the battery's current in mA, and its power in W as one more where that can be told."""
     signals, series = _settled(signals, series)
-    if any(signal.name == BATTERY for signal in signals):
-        return signals, series
     path = f"{_CURRENT} × {_VOLTAGE}"
     power, why = _power(signals, series)
     period = max((s.period_ms for s in signals if s.name in (_CURRENT, _VOLTAGE)), default=0.0)
-    signals = (*signals, Signal(BATTERY, "W", path, period, why is None, why))
+    note = None if why or _CABLE in series else "that no cable was on is the battery's own word: nothing else tells it"
+    signals = (*signals, Signal(BATTERY, "W", path, period, why is None, why, note=note))
     return signals, series if power is None else {**series, BATTERY: power}
 
 
@@ -64,7 +64,7 @@ def _power(signals: Sequence[Signal], series: Mapping[str, Series]) -> tuple[Ser
         if name not in series:
             reason = next((s.why for s in signals if s.name == name), None)
             return None, f"no {name}" + (f" ({reason})" if reason else "")
-    if min(series[_DISCHARGING].values) < 1:
+    if min(series[_DISCHARGING].values) < 1 or (_CABLE in series and max(series[_CABLE].values) > 0):
         return None, "the device was on a cable: its battery's current is then not what it uses"
     current, voltage = series[_CURRENT], series[_VOLTAGE]
     if min(current.values) < 0 < max(current.values):
@@ -80,12 +80,11 @@ def energy(
     signals: Sequence[Signal], series: Mapping[str, Series], phases: Sequence[Phase]
 ) -> tuple[dict[str, Any] | None, str | None]:
     """Energy per query and phase in J, and battery life; or None and why not."""
-    power = next((s for s in signals if s.name == BATTERY and _whole(s, series)), None)
-    told = next((s.why for s in signals if s.name == BATTERY and s.why), "no such signal here")
-    power = power or next((s for s in signals if s.name == PROCESSOR and _whole(s, series)), None)
+    of = {signal.name: signal for signal in signals if signal.name in _OF}
+    power = next((of[name] for name in _OF if name in of and of[name].available and name in series), None)
     if power is None:
-        lacking = next((s.why for s in signals if s.name == PROCESSOR and s.why), "no such signal here")
-        return None, f"no power was read ({BATTERY}: {told}; {PROCESSOR}: {lacking})"
+        told = "; ".join(f"{name}: {of[name].why if name in of else 'no such signal here'}" for name in _OF)
+        return None, f"no power was read ({told})"
     per_phase: dict[str, list[float]] = {}
     queries: dict[int, list[tuple[Phase, float | None]]] = {}
     for phase in phases:
@@ -135,12 +134,6 @@ def _battery(
         "queries_a_charge": capacity * 3.6 * voltage / query_j,
         "hours_at_one_query_a_minute": battery_hours(capacity, voltage, query_j, query_s),
     }, None
-
-
-def _whole(signal: Signal, series: Mapping[str, Series]) -> bool:
-    if signal.name == BATTERY and min(series[_DISCHARGING].values if _DISCHARGING in series else (0,)) < 1:
-        return False
-    return signal.available and signal.name in series
 
 
 def _spread(values: Sequence[float]) -> Spread:

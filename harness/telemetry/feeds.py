@@ -81,7 +81,7 @@ class RunnerFeed(Feed):
         super().__init__()
         self._supervisor = supervisor
         self._decoder: Decoder | None = None
-        self._generation = -1
+        self._generation: int | None = None  # of the runner that samples
         self._clock: _Clock | None = None
         self._cpu: tuple[int, int, int] | None = None  # sampling since, until (device clock), CPU time
 
@@ -114,9 +114,10 @@ class RunnerFeed(Feed):
     def poll(self) -> None:
         """Fetch what the runner has sampled; a runner that was replaced starts anew, and the gap is noted."""
         decoder = self._decoder
-        if decoder is None or self._generation < 0:
+        if decoder is None or self._generation is None:
             return
         try:
+            self._supervisor.hello()  # starts a runner where the last one has died
             if self._supervisor.generation != self._generation:
                 self.notes.append("the runner was replaced: its samples since the last phase's end are lost")
                 decoder.lose(time.monotonic_ns(), "the runner was replaced")

@@ -129,6 +129,8 @@ def _grown(old: Reading, new: Reading) -> list[float] | None:
 
 def _busy_clock_mhz(old: Reading, new: Reading, seconds: float, constant: Reading) -> float | None:
     """KGSL's gpu_clock_stats: µs busy at each power level; the constant has their clocks in Hz."""
+    if len(new) != len(constant):
+        raise ValueError(f"{len(new)} power levels and {len(constant)} clocks")
     grown = _grown(old, new)
     if grown is None or not sum(grown):
         return None

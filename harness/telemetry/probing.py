@@ -17,6 +17,7 @@ Shell = Callable[[str], str]  # a command in the device's shell → what it prin
 
 NO_SHELL = "needs a shell on the device (adb)"
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_WORDS = re.compile(r"\{([^{}]+,[^{}]+)\}")
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ class _Texts:
         if found := _RANGE.search(pattern):
             numbers = range(int(found[1]), int(found[2]) + 1)
             return [pattern[: found.start()] + str(n) + pattern[found.end() :] for n in numbers]
+        if found := _WORDS.search(pattern):
+            return [pattern[: found.start()] + word + pattern[found.end() :] for word in found[1].split(",")]
         if "*" not in pattern:
             return [pattern]
         folder = _folder(pattern)
@@ -159,7 +162,7 @@ def _cannot(source: Source, text: Text) -> str | None:
     parse: Mapping[str, Callable[[str], object]] = {**GAUGES, **{name: meter.read for name, meter in METERS.items()}}
     try:
         parse[source.parser](text[0])
-    except (ValueError, IndexError, TypeError) as error:
+    except (ValueError, ArithmeticError, LookupError, TypeError) as error:
         return f"not understood: {error}"
     return None
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+from harness.answers import Refused, RunnerLost
 from harness.devices import DeviceChoice
 from harness.errors import KilnError
 from harness.runner.watching import Sampler, read_text
@@ -110,10 +111,14 @@ def start(
 
     A device behind another runner is sampled by that runner (`supervisor`, which the caller goes on using in the same
     thread). `shell` runs a command on the device, for what only dumpsys tells. `period_ms` is the shortest period of
-    any signal. `read` reads one of this machine's files. Raises KilnError where the device's runner cannot sample.
+    any signal. `read` reads one of this machine's files. Raises KilnError where the device's runner fails; one that
+    cannot sample leaves every signal unavailable.
     """
     if device is None or device.python_runner:
         return Recorder(LocalFeed(read), shell, period_ms, platform)
     if supervisor is None:
         raise KilnError(f"{device.slug} is sampled by its runner, which is not running")
-    return Recorder(RunnerFeed(supervisor), shell, period_ms, platform)
+    try:
+        return Recorder(RunnerFeed(supervisor), shell, period_ms, platform)
+    except (Refused, RunnerLost) as failure:
+        raise KilnError(f"the sensors of {device.slug} cannot be looked at: {failure}") from failure

@@ -2,20 +2,27 @@
 
 A file has `detect` (paths that only this platform has), `extends` (files whose sources follow its own), `order` (the
 smallest is looked at first) and any number of [[source]]. Several sources of one signal are tried in their order. In
-a path `{0..15}` stands for each of these numbers and `*` for each name in that folder; all paths that can be read then
-make one signal, combined as `combine` says.
+a path `{0..15}` stands for each of these numbers, `{usb,ac}` for each of these words and `*` for each name in that
+folder; all paths that can be read then make one signal, combined as `combine` says.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from statistics import fmean
 
 from harness.telemetry.parsers import GAUGES, METERS
 
-COMBINE = {"mean": lambda values: sum(values) / len(values), "max": max, "sum": sum, "one": lambda values: values[0]}
+COMBINE: dict[str, Callable[[Sequence[float]], float]] = {
+    "one": lambda values: values[0],
+    "mean": fmean,
+    "max": max,
+    "sum": sum,
+}
 FALLBACK = "linux"
 
 
