@@ -5,9 +5,9 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .PHONY: help setup tune test test-scale soak check bench sanitize validate wheel lowest shows engine-example adb fuzz-config \
-	runner runner-android runner-aarch64 runner-sanitized runner-fuzz ci clean
+	runner runner-android runner-aarch64 runner-sanitized runner-fuzz runner-check ci clean
 help:
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 setup: $(STAMP) ## the virtual environment with every extra
 $(STAMP): pyproject.toml Makefile
@@ -62,7 +62,7 @@ shows: setup ## what the README promises, run as written
 	.ci/shows
 
 # $(call debian,COMMANDS,PACKAGES): have these commands, by root from Debian, else say how
-debian = command -v $(1) >/dev/null || \
+debian = for command in $(1); do command -v $$command >/dev/null || absent=1; done; test -z "$$absent" || \
 	if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(2); \
 	else echo "$(1): not all here; install with: sudo apt-get install -y $(2)"; exit 1; fi
 
@@ -97,13 +97,13 @@ fuzz-config: setup ## 10,000 damaged documents through both loaders, C++ under s
 # ---------------------------------------------------------------- the native runner: C11, nothing but libc and libdl
 NATIVE := $(wildcard harness/runner/native/*.c)
 NATIVE_HEADERS := $(wildcard harness/runner/native/*.h harness/runner/native/*.def)
-NATIVE_FLAGS := -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wpedantic -Werror
+NATIVE_FLAGS := -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wpedantic -Wshadow -Wconversion
 SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 
 runner: build/kiln-runner ## the native runner for this machine: build/kiln-runner
 build/kiln-runner: $(NATIVE) $(NATIVE_HEADERS)
 	@mkdir -p build
-	$(CC) $(NATIVE_FLAGS) -pthread $(NATIVE) -o $@ -ldl
+	$(CC) $(NATIVE_FLAGS) -Werror -pthread $(NATIVE) -o $@ -ldl
 
 runner-android: build/kiln-runner-android ## the native runner for phones, with your NDK: make runner-android NDK=/path/to/ndk
 build/kiln-runner-android: $(NATIVE) $(NATIVE_HEADERS)
@@ -113,17 +113,35 @@ build/kiln-runner-android: $(NATIVE) $(NATIVE_HEADERS)
 	"$(firstword $(wildcard $(NDK)/toolchains/llvm/prebuilt/*/bin/clang))" --target=aarch64-linux-android29 \
 		$(NATIVE_FLAGS) $(NATIVE) -o $@ -ldl
 
-runner-aarch64: build/kiln-runner-aarch64 ## the native runner for 64-bit Arm boards, by Debian's cross compiler; its tests under qemu
+runner-aarch64: setup build/kiln-runner-aarch64 build/arm64-pocl/done ## the native runner for 64-bit Arm boards, by Debian's cross compiler; its tests under qemu
 	$(PY) -m pytest -m slow tests/test_aarch64.py
 build/kiln-runner-aarch64: $(NATIVE) $(NATIVE_HEADERS)
 	@$(call debian,aarch64-linux-gnu-gcc qemu-aarch64-static,gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
 	@mkdir -p build
-	aarch64-linux-gnu-gcc $(NATIVE_FLAGS) -pthread $(NATIVE) -o $@ -ldl
+	aarch64-linux-gnu-gcc $(NATIVE_FLAGS) -Werror -pthread $(NATIVE) -o $@ -ldl
+
+build/arm64-pocl/done: tests/native/arm64_pocl.sh # 120 MB of packages; where they cannot be had, its test is skipped
+	@command -v apt-get >/dev/null && tests/native/arm64_pocl.sh build/arm64-pocl || echo "Debian's PoCL for arm64 is not to be had here"
 
 runner-sanitized: build/kiln-runner-sanitized ## the native runner under AddressSanitizer and UndefinedBehaviorSanitizer
 build/kiln-runner-sanitized: $(NATIVE) $(NATIVE_HEADERS)
 	@mkdir -p build
-	$(CC) $(NATIVE_FLAGS) $(SANITIZE) -pthread $(NATIVE) -o $@ -ldl
+	$(CC) $(NATIVE_FLAGS) -Werror $(SANITIZE) -pthread $(NATIVE) -o $@ -ldl
+
+runner-check: setup runner ## the native runner's longer tests: fault injections through it, damaged streams under sanitizers
+	$(PY) -m pytest -m slow tests/test_native.py tests/test_native_damage.py tests/test_hostile.py
+
+SECONDS ?= 20
+runner-fuzz: build/kiln-fuzz ## libFuzzer on the native runner's input: make runner-fuzz SECONDS=20
+	$(PYTHON) tests/native/seeds.py build/fuzz
+	@mkdir -p build/fuzz-found
+	build/kiln-fuzz -max_total_time=$(SECONDS) -dict=tests/native/words.dict -max_len=65536 -timeout=20 -rss_limit_mb=1024 \
+		-artifact_prefix=build/fuzz-found/ -print_final_stats=1 -verbosity=0 build/fuzz
+build/kiln-fuzz: $(NATIVE) $(NATIVE_HEADERS) tests/native/fuzz.c tests/native/fake_opencl.c
+	@$(call debian,clang,clang)
+	@mkdir -p build
+	clang $(NATIVE_FLAGS) -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -rdynamic -pthread -DFAKE_CALM \
+		$(filter-out %/main.c %/supervisor.c %/child.c,$(NATIVE)) tests/native/fuzz.c tests/native/fake_opencl.c -o $@ -ldl
 
 ci: ## all of it
 	$(MAKE) test
@@ -134,6 +152,9 @@ ci: ## all of it
 	$(MAKE) soak
 	$(MAKE) engine-example
 	$(MAKE) adb
+	$(MAKE) runner-check
+	$(MAKE) runner-fuzz
+	$(MAKE) runner-aarch64
 	$(MAKE) wheel
 	$(MAKE) lowest
 	$(MAKE) shows

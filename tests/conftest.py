@@ -1,6 +1,7 @@
 """Devices for tests: one that asks for `device` runs on every OpenCL device here; what is missing is a visible skip.
 
-A module with NATIVE = True runs on each device through the native runner as well, which is built for it (`native.py`).
+A module with NATIVE runs on each device through the native runner as well, which is built for it (`native.py`): "slow"
+where that is only for `make ci`.
 """
 
 from collections.abc import Iterator
@@ -26,13 +27,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "device" not in metafunc.fixturenames:
         return
     params = []
-    twice = getattr(metafunc.module, "NATIVE", False)
+    twice = getattr(metafunc.module, "NATIVE", None)
     for live in attached().devices:
         command = runner_command(live.driver, live.selector, "--inject")
         choice = DeviceChoice(slug(live.description), command, live.description, sheet_from(live.description))
         params.append(pytest.param(choice, id=choice.slug, marks=pytest.mark.device))
         if twice:
             marks = [pytest.mark.device, pytest.mark.skipif(bool(native.ABSENT), reason=native.ABSENT)]
+            marks += [pytest.mark.slow] if twice == "slow" else []
             params.append(pytest.param(native.choice(live), id=f"{choice.slug}-native", marks=marks))
     for missing in attached().runtimes.missing:
         skip = pytest.mark.skip(reason=f"{missing.what}: {missing.remedy}")
@@ -43,7 +45,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def built(request: pytest.FixtureRequest) -> None:
     """The native runner, for the modules that use it."""
-    if getattr(request.module, "NATIVE", False) and not native.ABSENT:
+    if getattr(request.module, "NATIVE", None) and not native.ABSENT:
         native.build()
 
 

@@ -32,3 +32,13 @@ def choice(live: LiveDevice) -> DeviceChoice:
     """A device through the native runner, with faults."""
     command = (str(RUNNER), "--library", library(live.driver), "--device", live.selector, "--inject")
     return DeviceChoice(slug(live.description), command, live.description, sheet_from(live.description))
+
+
+def fake_opencl(folder: Path, compiler: str = "cc", *, icd: bool = False) -> Path:
+    """tests/native/fake_opencl.c as a library; `icd`: as one that exports nothing but the way to its table."""
+    library = folder / "libOpenCL-fake.so"
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    flags += ["-DFAKE_ICD"] if icd else []
+    source = ROOT / "tests" / "native" / "fake_opencl.c"
+    subprocess.run([compiler, *flags, str(source), "-o", str(library)], check=True)
+    return library

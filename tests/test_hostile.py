@@ -32,7 +32,7 @@ from tuner.request import Request
 from tuner.run import journal_path, tune
 from tuner.search import Stop
 
-NATIVE = True
+NATIVE = "slow"
 CALM_FIRST = 2  # trials: the default and one more
 CALM_LAST = 3
 AGAIN = 4  # trials of the second run

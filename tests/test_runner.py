@@ -6,7 +6,7 @@ from harness.runner.protocol import buffer_arg, f32_arg, i32_arg, image_arg, lau
 from harness.supervisor import Refused, Rotation
 from kernels.spec import Verdict
 
-NATIVE = True
+NATIVE = "always"
 COUNT = "__kernel void count(__global int *a, int by) { a[get_global_id(0)] += by; }"
 SCALE = """
 __kernel void scale(__global const float *x, __global float *y, float a, int n) {

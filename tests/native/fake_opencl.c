@@ -5,9 +5,11 @@
 //     texels(image, y)  one uint4 a texel
 //     crash, hang       the launch ends the process by a real SIGSEGV, or does not return
 //     talk              prints to stdout
+//     reset             adds one to the number in the file FAKE_RESETS, as a GPU's driver counts its resets
 // Other kernels launch and do nothing. A source whose braces do not match does not build; one with "crash the compiler"
 // crashes in clBuildProgram, one with "hang the compiler" stays there. Launches beyond FAKE_LAUNCHES fail, so that a
-// fuzzer's endless run ends. With FAKE_ICD it exports nothing but the way to its table, as PoCL does.
+// fuzzer's endless run ends. Compiled with FAKE_ICD it exports nothing but the way to its table, as PoCL does; with
+// FAKE_CALM nothing crashes or hangs: a fuzzer finds the words for it in seconds.
 #include <ctype.h>
 #include <signal.h>
 #include <stdio.h>
@@ -60,15 +62,25 @@ struct _cl_event {
 static void *table[160];
 static struct _cl_platform_id platform = {{table}};
 static struct _cl_device_id device = {{table}};
-static long launches_left = -1; // below 0: no end
+static long launches_left = -1;  // below 0: no end
 static cl_ulong clock_ns = 1000; // a clock of its own: what it says is the same in each run
+
+#ifdef FAKE_CALM
+enum { MISBEHAVES = 0 };
+#else
+enum { MISBEHAVES = 1 };
+#endif
 
 #ifdef FAKE_ICD
 #define API static
 #else
 #define API extern
 #endif
-#define GIVE(status, value) do { if (status_to) *status_to = (status); return (value); } while (0)
+#define GIVE(status, value)                                                                                            \
+    do {                                                                                                               \
+        if (status_to) *status_to = (status);                                                                          \
+        return (value);                                                                                                \
+    } while (0)
 
 static cl_int tell(const void *value, size_t size, size_t room, void *to, size_t *size_to) {
     if (size_to) *size_to = size;
@@ -78,7 +90,11 @@ static cl_int tell(const void *value, size_t size, size_t room, void *to, size_t
     return 0;
 }
 #define TELL_TEXT(text) return tell(text, strlen(text) + 1, room, to, size_to)
-#define TELL(type, value) do { type told = (value); return tell(&told, sizeof told, room, to, size_to); } while (0)
+#define TELL(type, value)                                                                                              \
+    do {                                                                                                               \
+        type told = (value);                                                                                           \
+        return tell(&told, sizeof told, room, to, size_to);                                                            \
+    } while (0)
 
 API cl_int clGetPlatformIDs(cl_uint room, cl_platform_id *to, cl_uint *count) {
     if (to && room) *to = &platform;
@@ -136,7 +152,8 @@ static void *object(size_t size) {
     return made;
 }
 
-API cl_context clCreateContext(const intptr_t *p, cl_uint n, const cl_device_id *d, cl_notify f, void *arg, cl_int *status_to) {
+API cl_context clCreateContext(const intptr_t *p, cl_uint n, const cl_device_id *d, cl_notify f, void *arg,
+                               cl_int *status_to) {
     (void)n, (void)d, (void)f, (void)arg;
     if (p) GIVE(-64, NULL); // it takes no hint
     GIVE(0, object(sizeof(struct _cl_context)));
@@ -180,14 +197,14 @@ API cl_mem clCreateSubBuffer(cl_mem of, cl_bitfield flags, cl_uint type, const v
     GIVE(0, made);
 }
 
-API cl_mem clCreateImage(cl_context c, cl_bitfield flags, const struct _cl_image_format *form, const struct _cl_image_desc *desc,
-                         void *host, cl_int *status_to) {
+API cl_mem clCreateImage(cl_context c, cl_bitfield flags, const struct _cl_image_format *form,
+                         const struct _cl_image_desc *desc, void *host, cl_int *status_to) {
     (void)c, (void)flags, (void)form, (void)host;
     if (desc->image_width > 8192 || desc->image_height > 8192) GIVE(CL_INVALID_IMAGE_SIZE, NULL);
     if (desc->image_row_pitch * desc->image_height > desc->buffer->size) GIVE(CL_INVALID_IMAGE_DESCRIPTOR, NULL);
     cl_mem made = object(sizeof *made);
-    *made = (struct _cl_mem){made->object, desc->buffer->data, desc->image_row_pitch * desc->image_height, desc->image_width,
-                             desc->image_height, desc->buffer};
+    *made = (struct _cl_mem){made->object,      desc->buffer->data, desc->image_row_pitch * desc->image_height,
+                             desc->image_width, desc->image_height, desc->buffer};
     GIVE(0, made);
 }
 
@@ -196,7 +213,8 @@ API cl_int clReleaseMemObject(cl_mem mem) {
     return release(mem);
 }
 
-API cl_program clCreateProgramWithSource(cl_context c, cl_uint n, const char **texts, const size_t *sizes, cl_int *status_to) {
+API cl_program clCreateProgramWithSource(cl_context c, cl_uint n, const char **texts, const size_t *sizes,
+                                         cl_int *status_to) {
     (void)c, (void)n;
     cl_program made = object(sizeof *made);
     size_t size = sizes && sizes[0] ? sizes[0] : strlen(texts[0]);
@@ -212,11 +230,11 @@ API cl_int clReleaseProgram(cl_program p) {
 
 API cl_int clBuildProgram(cl_program p, cl_uint n, const cl_device_id *d, const char *options, cl_built f, void *arg) {
     (void)n, (void)d, (void)options, (void)f, (void)arg;
-    if (strstr(p->source, "crash the compiler")) {
+    if (MISBEHAVES && strstr(p->source, "crash the compiler")) {
         fputs("LLVM ERROR: no such thing\n", stderr);
         raise(SIGSEGV);
     }
-    while (strstr(p->source, "hang the compiler")) pause();
+    while (MISBEHAVES && strstr(p->source, "hang the compiler")) pause();
     int open = 0;
     for (const char *at = p->source; *at; at++) open += *at == '{' ? 1 : *at == '}' ? -1 : 0;
     return open ? CL_BUILD_PROGRAM_FAILURE : 0;
@@ -297,12 +315,23 @@ static int32_t *ints(cl_kernel k, cl_uint index, size_t count) { // a buffer arg
     return mem->size / 4 >= count ? (int32_t *)(void *)mem->data : NULL;
 }
 
+static bool count_reset(void) {
+    const char *path = getenv("FAKE_RESETS");
+    int count = 0;
+    FILE *file = path ? fopen(path, "r+") : NULL;
+    if (!file || fscanf(file, "%d", &count) != 1) return false;
+    rewind(file);
+    fprintf(file, "%d\n", count + 1);
+    return fclose(file) == 0;
+}
+
 static bool execute(cl_kernel k, size_t count) {
     int32_t b = 0;
     float c = 0;
     int32_t *x = ints(k, 0, count), *y = ints(k, 1, count);
-    if (strcmp(k->name, "crash") == 0) raise(SIGSEGV);
-    while (strcmp(k->name, "hang") == 0) pause();
+    if (MISBEHAVES && strcmp(k->name, "crash") == 0) raise(SIGSEGV);
+    while (MISBEHAVES && strcmp(k->name, "hang") == 0) pause();
+    if (MISBEHAVES && strcmp(k->name, "reset") == 0) return count_reset();
     if (strcmp(k->name, "talk") == 0) return puts("the driver says hello") >= 0 && fflush(stdout) == 0;
     if (strcmp(k->name, "add") == 0 && k->count == 4 && k->sizes[2] == 4 && k->sizes[3] == 4) {
         memcpy(&b, k->args[2], 4);
@@ -330,8 +359,9 @@ static cl_event event_at(cl_ulong at) {
     return made;
 }
 
-API cl_int clEnqueueNDRangeKernel(cl_command_queue q, cl_kernel k, cl_uint dims, const size_t *offset, const size_t *global,
-                                  const size_t *local, cl_uint n, const cl_event *waits, cl_event *event) {
+API cl_int clEnqueueNDRangeKernel(cl_command_queue q, cl_kernel k, cl_uint dims, const size_t *offset,
+                                  const size_t *global, const size_t *local, cl_uint n, const cl_event *waits,
+                                  cl_event *event) {
     (void)q, (void)offset, (void)n, (void)waits;
     size_t count = 1, group = 1;
     for (cl_uint i = 0; i < dims; i++) {
@@ -378,8 +408,8 @@ API cl_int clEnqueueReadBuffer(cl_command_queue q, cl_mem m, cl_uint b, size_t a
     return 0;
 }
 
-API cl_int clEnqueueWriteBuffer(cl_command_queue q, cl_mem m, cl_uint b, size_t at, size_t size, const void *from, cl_uint n,
-                                const cl_event *w, cl_event *e) {
+API cl_int clEnqueueWriteBuffer(cl_command_queue q, cl_mem m, cl_uint b, size_t at, size_t size, const void *from,
+                                cl_uint n, const cl_event *w, cl_event *e) {
     (void)q, (void)b, (void)n, (void)w, (void)e;
     if (outside(m, at, size)) return -30;
     memcpy(m->data + at, from, size);
@@ -394,8 +424,8 @@ API cl_int clEnqueueCopyBuffer(cl_command_queue q, cl_mem from, cl_mem to, size_
     return 0;
 }
 
-API cl_int clEnqueueFillBuffer(cl_command_queue q, cl_mem m, const void *pattern, size_t length, size_t at, size_t size, cl_uint n,
-                               const cl_event *w, cl_event *e) {
+API cl_int clEnqueueFillBuffer(cl_command_queue q, cl_mem m, const void *pattern, size_t length, size_t at, size_t size,
+                               cl_uint n, const cl_event *w, cl_event *e) {
     (void)q, (void)n, (void)w, (void)e;
     if (outside(m, at, size) || length == 0 || size % length) return -30;
     for (size_t i = 0; i < size; i += length) memcpy(m->data + at + i, pattern, length);
@@ -416,8 +446,10 @@ __attribute__((constructor)) static void fill_table(void) {
 #define NEEDED(place, type, name, params) PUT(place, type, name, params)
 #define OPTIONAL(place, type, name, params)                                                                            \
     if (place < 123) PUT(place, type, name, params)
-    cl_command_queue (*clCreateCommandQueueWithProperties)(cl_context, cl_device_id, const cl_bitfield *, cl_int *) = NULL;
-    cl_int (*clGetKernelSubGroupInfo)(cl_kernel, cl_device_id, cl_uint, size_t, const void *, size_t, void *, size_t *) = NULL;
+    cl_command_queue (*clCreateCommandQueueWithProperties)(cl_context, cl_device_id, const cl_bitfield *, cl_int *) =
+        NULL;
+    cl_int (*clGetKernelSubGroupInfo)(cl_kernel, cl_device_id, cl_uint, size_t, const void *, size_t, void *,
+                                      size_t *) = NULL;
 #include "../../harness/runner/native/opencl.def"
 }
 

@@ -36,5 +36,8 @@ SAME(image_row_pitch);
 SAME(num_samples);
 SAME(buffer);
 _Static_assert(sizeof(struct image_desc) == sizeof(cl_image_desc), "cl_image_desc");
-_Static_assert(offsetof(cl_image_format, image_channel_order) == 0 && offsetof(cl_image_format, image_channel_data_type) == 4, "cl_image_format");
-_Static_assert(offsetof(cl_buffer_region, origin) == 0 && offsetof(cl_buffer_region, size) == sizeof(size_t), "cl_buffer_region");
+_Static_assert(offsetof(cl_image_format, image_channel_order) == 0 &&
+                   offsetof(cl_image_format, image_channel_data_type) == 4,
+               "cl_image_format");
+_Static_assert(offsetof(cl_buffer_region, origin) == 0 && offsetof(cl_buffer_region, size) == sizeof(size_t),
+               "cl_buffer_region");

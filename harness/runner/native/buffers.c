@@ -57,7 +57,8 @@ static struct resident *create(struct device *device, const char *name, size_t s
     return NULL;
 }
 
-static bool write_piece(struct device *device, cl_mem to, size_t at, size_t size, const void *from, struct answer *answer) {
+static bool write_piece(struct device *device, cl_mem to, size_t at, size_t size, const void *from,
+                        struct answer *answer) {
     cl_int status = cl.EnqueueWriteBuffer(device->plain, to, 1, at, size, from, 0, NULL, NULL);
     return done(answer, status, INTERNAL, "clEnqueueWriteBuffer");
 }
@@ -81,7 +82,10 @@ static size_t unhex(const struct json *text, unsigned char *to, size_t room) {
     if (text->type != JSON_STRING || text->size == 0 || text->size % 2 || text->size / 2 > room) return 0;
     for (size_t i = 0; i < text->size; i++) {
         char c = text->text[i];
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                           : -1;
         if (digit < 0) return 0;
         to[i / 2] = (unsigned char)(i % 2 ? to[i / 2] << 4 | digit : digit);
     }
@@ -95,7 +99,8 @@ static bool fill(struct device *device, struct resident *buffer, const struct js
     bool fits = length <= 128 && (length & (length - 1)) == 0; // what clEnqueueFillBuffer takes
     if (fits && cl.EnqueueFillBuffer) filled = buffer->size - buffer->size % length;
     if (filled) {
-        cl_int status = cl.EnqueueFillBuffer(device->plain, buffer->copies[0], pattern, length, 0, filled, 0, NULL, NULL);
+        cl_int status =
+            cl.EnqueueFillBuffer(device->plain, buffer->copies[0], pattern, length, 0, filled, 0, NULL, NULL);
         if (!done(answer, status, INTERNAL, "clEnqueueFillBuffer")) return false;
     }
     if (filled == buffer->size) return true;
@@ -140,7 +145,8 @@ static void keep(struct device *device, struct resident *buffer) {
 }
 
 // `other` may be the buffer of that name: it goes when it has been copied.
-static bool copy_of(struct device *device, const char *name, size_t size, struct resident *other, struct answer *answer) {
+static bool copy_of(struct device *device, const char *name, size_t size, struct resident *other,
+                    struct answer *answer) {
     struct resident *made = create(device, name, size, answer);
     if (!made) return false;
     if (!copy(device, other->copies[0], made->copies[0], size, answer) ||
@@ -185,7 +191,8 @@ bool op_put(struct device *device, struct request *request, struct answer *answe
         resident = create(device, name, (size_t)bytes, answer);
         if (!resident) return false;
     }
-    bool good = request->has_blob ? receive(device, resident, request, answer) : fill(device, resident, pattern, answer);
+    bool good =
+        request->has_blob ? receive(device, resident, request, answer) : fill(device, resident, pattern, answer);
     good = good && done(answer, cl.Finish(device->plain), INTERNAL, "clFinish");
     if (!good) {
         release(resident);
@@ -202,16 +209,17 @@ bool op_get(struct device *device, struct request *request, struct answer *answe
     struct resident *buffer = buffer_find(device, name);
     if (!buffer) return refuse(answer, BAD_REQUEST, "no buffer %s is resident", name);
     int64_t offset = 0, size = 0;
-    if (!frame_integer(frame, frame->object, "offset", 0, &offset) || !frame_integer(frame, frame->object, "bytes", 0, &size))
+    if (!frame_integer(frame, frame->object, "offset", 0, &offset) ||
+        !frame_integer(frame, frame->object, "bytes", 0, &size))
         return refuse(answer, BAD_REQUEST, "get needs offset and bytes as whole numbers");
     if (offset >= 0 && size == 0 && (uint64_t)offset < buffer->size) size = (int64_t)(buffer->size - (uint64_t)offset);
     if (offset < 0 || size <= 0 || (uint64_t)offset > buffer->size || (uint64_t)size > buffer->size - (uint64_t)offset)
-        return refuse(answer, BAD_REQUEST, "%lld bytes from %lld of a %zu-byte buffer", (long long)size, (long long)offset,
-                      buffer->size);
+        return refuse(answer, BAD_REQUEST, "%lld bytes from %lld of a %zu-byte buffer", (long long)size,
+                      (long long)offset, buffer->size);
     answer->blob = malloc((size_t)size);
     if (!answer->blob) return refuse(answer, OUT_OF_RESOURCES, "the runner is out of memory");
     answer->blob_size = (size_t)size;
-    cl_int status = cl.EnqueueReadBuffer(device->plain, buffer->copies[0], 1, (size_t)offset, (size_t)size, answer->blob, 0,
-                                         NULL, NULL);
+    cl_int status = cl.EnqueueReadBuffer(device->plain, buffer->copies[0], 1, (size_t)offset, (size_t)size,
+                                         answer->blob, 0, NULL, NULL);
     return done(answer, status, INTERNAL, "clEnqueueReadBuffer");
 }

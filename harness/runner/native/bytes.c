@@ -15,7 +15,7 @@ char *bytes_reserve(struct bytes *bytes, size_t size) {
         bytes->failed = true;
         return NULL;
     }
-    if (bytes->size + size > bytes->room) {
+    if (bytes->size + size > bytes->room || !bytes->data) { // never NULL, even for nothing
         size_t room = bytes->room ? bytes->room : 256;
         while (room < bytes->size + size) room *= 2;
         char *data = realloc(bytes->data, room);

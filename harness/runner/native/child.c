@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -51,6 +52,7 @@ bool child_start(struct child *child, const struct options *options, const int h
         close(to[1]);
         close(from[0]);
         close(err[0]);
+        prctl(PR_SET_PDEATHSIG, SIGKILL); // a supervisor that is killed takes its worker along
         if (getppid() == parent) become_worker(options, to[0], from[1], err[1]);
         _exit(0);
     }
@@ -103,14 +105,16 @@ static void describe_end(struct child *child, int status) {
     static const struct {
         int number;
         const char *name;
-    } names[] = {{SIGSEGV, "SIGSEGV"}, {SIGABRT, "SIGABRT"}, {SIGBUS, "SIGBUS"}, {SIGILL, "SIGILL"},   {SIGFPE, "SIGFPE"},
-                 {SIGKILL, "SIGKILL"}, {SIGTERM, "SIGTERM"}, {SIGSYS, "SIGSYS"}, {SIGTRAP, "SIGTRAP"}, {SIGPIPE, "SIGPIPE"}};
+    } names[] = {{SIGSEGV, "SIGSEGV"}, {SIGABRT, "SIGABRT"}, {SIGBUS, "SIGBUS"},   {SIGILL, "SIGILL"},
+                 {SIGFPE, "SIGFPE"},   {SIGKILL, "SIGKILL"}, {SIGTERM, "SIGTERM"}, {SIGSYS, "SIGSYS"},
+                 {SIGTRAP, "SIGTRAP"}, {SIGPIPE, "SIGPIPE"}};
     if (WIFSIGNALED(status)) {
         char name[24];
         snprintf(name, sizeof name, "signal %d", WTERMSIG(status));
         for (size_t i = 0; i < sizeof names / sizeof *names; i++)
             if (names[i].number == WTERMSIG(status)) snprintf(name, sizeof name, "%s", names[i].name);
-        snprintf(child->how, sizeof child->how, "was killed by %s%s", name, WTERMSIG(status) == SIGKILL ? " (out of memory?)" : "");
+        snprintf(child->how, sizeof child->how, "was killed by %s%s", name,
+                 WTERMSIG(status) == SIGKILL ? " (out of memory?)" : "");
         child->status = -1;
     } else {
         child->status = WEXITSTATUS(status);
@@ -167,7 +171,8 @@ void child_end(struct child *child, int patience_ms) {
     if (child->pid <= 0) return;
     if (!wait_for(child, patience_ms)) {
         kill(child->pid, SIGKILL);
-        if (!wait_for(child, KILL_MS)) snprintf(child->how, sizeof child->how, "cannot be killed: the kernel's driver holds it");
+        if (!wait_for(child, KILL_MS))
+            snprintf(child->how, sizeof child->how, "cannot be killed: the kernel's driver holds it");
     }
     bury(child);
 }

@@ -35,15 +35,15 @@ long long cpu_cache_bytes(void) {
     cpu_set_t allowed;
     CPU_ZERO(&allowed);
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 0;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         for (int index = 0; CPU_ISSET(cpu, &allowed) && index < 8; index++) {
             char path[128], level[16], size[32];
             struct cache cache = {0};
-            snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cache/index%d/level", cpu, index);
+            snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%zu/cache/index%d/level", cpu, index);
             if (!read_word(path, level, sizeof level)) continue;
-            snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cache/index%d/shared_cpu_list", cpu, index);
+            snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%zu/cache/index%d/shared_cpu_list", cpu, index);
             if (!read_word(path, cache.shared, sizeof cache.shared)) continue;
-            snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cache/index%d/size", cpu, index);
+            snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%zu/cache/index%d/size", cpu, index);
             if (!read_word(path, size, sizeof size)) continue;
             cache.level = atoi(level);
             cache.bytes = bytes_of(size);

@@ -89,8 +89,8 @@ static size_t built_subgroup(cl_device_id device) {
         if (cl.BuildProgram(program, 1, &device, "", NULL, NULL) == CL_SUCCESS) {
             cl_kernel kernel = cl.CreateKernel(program, "one", &status);
             if (status == CL_SUCCESS) {
-                if (cl.GetKernelSubGroupInfo(kernel, device, CL_KERNEL_MAX_SUB_GROUP_SIZE_FOR_NDRANGE, sizeof local, &local,
-                                             sizeof size, &size, NULL) != CL_SUCCESS)
+                if (cl.GetKernelSubGroupInfo(kernel, device, CL_KERNEL_MAX_SUB_GROUP_SIZE_FOR_NDRANGE, sizeof local,
+                                             &local, sizeof size, &size, NULL) != CL_SUCCESS)
                     size = 0;
                 cl.ReleaseKernel(kernel);
             }

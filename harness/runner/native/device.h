@@ -17,7 +17,14 @@ struct choice {
 
 // Open the first library that has the device, and have `cl` hold its functions. False with what was tried in `why`.
 bool device_choose(const struct choice *choice, cl_platform_id *platform, cl_device_id *device, struct bytes *why);
-// Print all devices of all libraries as `python -m harness.runner --list` does; false where stdout takes nothing.
+// The libraries to try, in their order; of the usual places those that are files or bare names.
+int device_libraries(const struct choice *choice, const char *to[MAX_LIBRARIES]);
+// Call `visit` for each device of an open library until it returns true. `seen` collects the selectors, NUL by NUL.
+typedef bool (*device_visitor)(void *arg, cl_platform_id platform, cl_device_id device, const char *selector);
+bool device_each(const struct library *library, struct bytes *seen, device_visitor visit, void *arg, struct bytes *why);
+
+// list.c: print all devices of all libraries as `python -m harness.runner --list` does; false where stdout takes
+// nothing.
 bool device_list(const struct choice *choice, int out);
 
 // What a device says of itself, as the members of the protocol's "device" without their braces

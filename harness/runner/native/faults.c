@@ -9,8 +9,9 @@
 
 static const double CREEP = 0.05; // of a sample's time that each sample under `drift` is longer than the one before
 static const double CLOCK_MHZ = 3000;
-static const char *const FAULTS[] = {"exit", "segfault", "abort", "hang",  "garbage", "truncate",         "wrong_result", "nan",
-                                     "backwards", "drift", "throttle", "leak", "leave", "out_of_resources", "poisoned", NULL};
+static const char *const FAULTS[] = {
+    "exit",      "segfault", "abort",    "hang", "garbage", "truncate",         "wrong_result", "nan",
+    "backwards", "drift",    "throttle", "leak", "leave",   "out_of_resources", "poisoned",     NULL};
 
 bool op_inject(struct faults *faults, struct request *request, struct answer *answer) {
     const struct frame *frame = request->frame;
@@ -20,9 +21,11 @@ bool op_inject(struct faults *faults, struct request *request, struct answer *an
     const char *name = "";
     for (int i = 0; fault && FAULTS[i]; i++)
         if (json_is(fault, FAULTS[i])) name = FAULTS[i];
-    if (fault && !*name) return refuse(answer, BAD_REQUEST, "unknown fault %s", fault->text ? fault->text : "of another type");
+    if (fault && !*name)
+        return refuse(answer, BAD_REQUEST, "unknown fault %s", fault->text ? fault->text : "of another type");
     int64_t after = 1;
-    if (!frame_integer(frame, frame->object, "after", 1, &after)) return refuse(answer, BAD_REQUEST, "after is a whole number");
+    if (!frame_integer(frame, frame->object, "after", 1, &after))
+        return refuse(answer, BAD_REQUEST, "after is a whole number");
     faults->left = after ? after : 1;
     faults->lasting = lasting && lasting->type == JSON_BOOL && lasting->truth;
     faults->slower = 1;

@@ -17,7 +17,8 @@ struct faults {
 bool op_inject(struct faults *faults, struct request *request, struct answer *answer);
 // The fault that strikes this operation now, or "".
 const char *fault_due(struct faults *faults, const char *op, char due[24]);
-// Before the operation: what ends the process, hangs, writes garbage or refuses. False where the operation is not to be.
+// Before the operation: what ends the process, hangs, writes garbage or refuses. False where the operation is not to
+// be.
 bool fault_before(const char *fault, int to, struct answer *answer);
 // After it: what changes its answer.
 void fault_blob(const char *fault, struct answer *answer);

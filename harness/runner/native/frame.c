@@ -8,20 +8,25 @@
 // Nonblocking pipes are for whoever waits before each call; here EAGAIN means that its wait was for nothing.
 static bool again(void) { return errno == EINTR || errno == EAGAIN || errno == EWOULDBLOCK; }
 
-static bool fill(struct source *source) {
+// Some bytes from the descriptor itself; 0 at the end of input.
+static size_t get(struct source *source, void *to, size_t size) {
     for (;;) {
-        if (source->wait && !source->wait(source->arg)) return false;
-        ssize_t count = read(source->fd, source->data, sizeof source->data);
-        if (count > 0) {
-            source->at = 0;
-            source->end = (size_t)count;
-            return true;
-        }
-        if (count == 0 || !again()) return false;
+        if (source->wait && !source->wait(source->arg)) return 0;
+        ssize_t count = read(source->fd, to, size);
+        if (count >= 0) return (size_t)count;
+        if (!again()) return 0;
     }
 }
 
+static bool fill(struct source *source) {
+    source->at = 0;
+    source->end = get(source, source->data, sizeof source->data);
+    return source->end > 0;
+}
+
 size_t source_some(struct source *source, void *to, size_t size) {
+    // A blob's bytes need not go through what lines are read into.
+    if (source->at == source->end && size >= sizeof source->data) return get(source, to, size);
     if (source->at == source->end && !fill(source)) return 0;
     size_t here = source->end - source->at;
     if (here > size) here = size;
@@ -142,7 +147,8 @@ void frame_free(struct frame *frame) {
     frame->blob_bytes = 0;
 }
 
-bool frame_integer(const struct frame *frame, const struct json *object, const char *name, int64_t absent, int64_t *to) {
+bool frame_integer(const struct frame *frame, const struct json *object, const char *name, int64_t absent,
+                   int64_t *to) {
     const struct json *value = json_get(&frame->document, object, name);
     *to = value && value->whole && value->type == JSON_NUMBER ? value->integer : absent;
     return !value || (value->type == JSON_NUMBER && value->whole);

@@ -12,7 +12,8 @@ static const cl_bitfield KHR[] = {1 << 2, 1 << 1, 1 << 0};
 
 static int level(const char *name) { return strcmp(name, "low") == 0 ? 0 : strcmp(name, "normal") == 0 ? 1 : 2; }
 
-static void tell(struct device *device, const char *what, const char *format, const char *name, const char *extension, cl_int status) {
+static void tell(struct device *device, const char *what, const char *format, const char *name, const char *extension,
+                 cl_int status) {
     char text[200];
     if (device->hints.size) bytes_text(&device->hints, ",");
     bytes_printf(&device->hints, "\"%s\":", what);
@@ -68,7 +69,9 @@ bool device_open(struct device *device, const struct options *options, char *why
     cl_int status = CL_SUCCESS;
     device->context = cl.CreateContext(properties[0] ? properties : NULL, 1, &device->id, NULL, NULL, &status);
     if (status == CL_SUCCESS) device->timed = queue_with(device, CL_QUEUE_PROFILING_ENABLE, priority, &status);
-    if (priority) tell(device, "priority", status == CL_SUCCESS ? TAKEN : REFUSED, options->priority, "cl_khr_priority_hints", status);
+    if (priority)
+        tell(device, "priority", status == CL_SUCCESS ? TAKEN : REFUSED, options->priority, "cl_khr_priority_hints",
+             status);
     if (priority && status != CL_SUCCESS) {
         priority = 0;
         device->timed = queue_with(device, CL_QUEUE_PROFILING_ENABLE, 0, &status);

@@ -4,10 +4,11 @@
 
 #include "launch.h"
 
-bool region_make(struct resident *buffer, cl_mem copy, int64_t offset, int64_t size, cl_mem *region, struct answer *answer) {
+bool region_make(struct resident *buffer, cl_mem copy, int64_t offset, int64_t size, cl_mem *region,
+                 struct answer *answer) {
     if (offset < 0 || size <= 0 || (uint64_t)offset > buffer->size || (uint64_t)size > buffer->size - (uint64_t)offset)
-        return refuse(answer, BAD_REQUEST, "%lld bytes from %lld of a %zu-byte buffer", (long long)size, (long long)offset,
-                      buffer->size);
+        return refuse(answer, BAD_REQUEST, "%lld bytes from %lld of a %zu-byte buffer", (long long)size,
+                      (long long)offset, buffer->size);
     struct _cl_buffer_region part = {(size_t)offset, (size_t)size};
     cl_int status = CL_SUCCESS;
     cl_mem made = cl.CreateSubBuffer(copy, CL_MEM_READ_WRITE, CL_BUFFER_CREATE_TYPE_REGION, &part, &status);
@@ -22,8 +23,10 @@ struct format {
     int size; // channels, or bytes of a channel
 };
 static const struct format ORDERS[] = {{"R", CL_R, 1}, {"RG", CL_RG, 2}, {"RGBA", CL_RGBA, 4}};
-static const struct format TYPES[] = {
-    {"uint32", CL_UNSIGNED_INT32, 4}, {"uint16", CL_UNSIGNED_INT16, 2}, {"fp16", CL_HALF_FLOAT, 2}, {"fp32", CL_FLOAT, 4}};
+static const struct format TYPES[] = {{"uint32", CL_UNSIGNED_INT32, 4},
+                                      {"uint16", CL_UNSIGNED_INT16, 2},
+                                      {"fp16", CL_HALF_FLOAT, 2},
+                                      {"fp32", CL_FLOAT, 4}};
 
 static const struct format *find(const struct format *list, size_t count, const struct json *name) {
     for (size_t i = 0; i < count; i++)
@@ -31,8 +34,8 @@ static const struct format *find(const struct format *list, size_t count, const 
     return NULL;
 }
 
-bool image_make(struct device *device, struct request *request, const struct json *view, struct resident *buffer, cl_mem copy,
-                struct part *part, struct answer *answer) {
+bool image_make(struct device *device, struct request *request, const struct json *view, struct resident *buffer,
+                cl_mem copy, struct part *part, struct answer *answer) {
     const struct frame *frame = request->frame;
     const struct json *texels = json_get(&frame->document, view, "texels");
     bool stand_in = texels && texels->type == JSON_BOOL && texels->truth;
@@ -98,8 +101,8 @@ bool texels_make(const struct texels *t, cl_command_queue queue, struct answer *
     uint32_t *texels = calloc(bytes, 1);
     bool good = raw && texels;
     if (!good) refuse(answer, OUT_OF_RESOURCES, "the runner is out of memory");
-    good = good && done(answer, cl.EnqueueReadBuffer(queue, t->source, 1, 0, raw_bytes, raw, 0, NULL, NULL), LAUNCH_FAILED,
-                        "clEnqueueReadBuffer");
+    good = good && done(answer, cl.EnqueueReadBuffer(queue, t->source, 1, 0, raw_bytes, raw, 0, NULL, NULL),
+                        LAUNCH_FAILED, "clEnqueueReadBuffer");
     if (good) {
         bool real = t->type == CL_HALF_FLOAT || t->type == CL_FLOAT;
         texels[0] = (uint32_t)t->width;

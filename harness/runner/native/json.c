@@ -265,5 +265,6 @@ const struct json *json_get(const struct document *document, const struct json *
 }
 
 bool json_is(const struct json *value, const char *text) {
-    return value && value->type == JSON_STRING && value->size == strlen(text) && memcmp(value->text, text, value->size) == 0;
+    return value && value->type == JSON_STRING && value->size == strlen(text) &&
+           memcmp(value->text, text, value->size) == 0;
 }

@@ -6,12 +6,14 @@
 
 enum { MAX_LAUNCHES = 1 << 14, MAX_ARGS = 256, MAX_PARTS = 1 << 20 };
 
-static bool number_arg(struct request *request, const struct json *arg, struct argument *to, struct answer *answer, bool *is) {
+static bool number_arg(struct request *request, const struct json *arg, struct argument *to, struct answer *answer,
+                       bool *is) {
     const struct json *integer = json_get(&request->frame->document, arg, "i32");
     const struct json *real = json_get(&request->frame->document, arg, "f32");
     *is = to->plain = integer || real;
     if (integer) {
-        if (integer->type != JSON_NUMBER || !integer->whole || integer->integer < INT32_MIN || integer->integer > INT32_MAX)
+        if (integer->type != JSON_NUMBER || !integer->whole || integer->integer < INT32_MIN ||
+            integer->integer > INT32_MAX)
             return refuse(answer, BAD_REQUEST, "an i32 argument is a 32-bit integer");
         int32_t value = (int32_t)integer->integer;
         memcpy(to->value, &value, sizeof value);
@@ -44,7 +46,8 @@ static bool memory_arg(struct sequence *sequence, struct request *request, const
     bool part = json_get(&frame->document, arg, "offset") || json_get(&frame->document, arg, "bytes");
     if (size == 0 && offset >= 0 && (uint64_t)offset < buffer->size) size = (int64_t)(buffer->size - (uint64_t)offset);
     sequence->parts += (uint64_t)sequence->turns;
-    if (sequence->parts > MAX_PARTS) return refuse(answer, BAD_REQUEST, "more arguments, each copy counted, than %d", MAX_PARTS);
+    if (sequence->parts > MAX_PARTS)
+        return refuse(answer, BAD_REQUEST, "more arguments, each copy counted, than %d", MAX_PARTS);
     to->parts = calloc((size_t)sequence->turns, sizeof *to->parts);
     if (!to->parts) return refuse(answer, OUT_OF_RESOURCES, "the runner is out of memory");
     for (int turn = 0; turn < sequence->turns; turn++) {
@@ -73,7 +76,8 @@ static cl_uint sizes(struct request *request, const struct json *list, size_t to
         refuse(answer, LAUNCH_FAILED, "%u dimensions where OpenCL promises three", list->count);
         return 0;
     }
-    for (const struct json *at = json_first(&request->frame->document, list); at; at = json_next(&request->frame->document, at)) {
+    for (const struct json *at = json_first(&request->frame->document, list); at;
+         at = json_next(&request->frame->document, at)) {
         if (at->type != JSON_NUMBER || !at->whole || at->integer < 0 || (uint64_t)at->integer > SIZE_MAX) {
             refuse(answer, BAD_REQUEST, "the sizes of a launch are whole numbers");
             return 0;
@@ -83,19 +87,21 @@ static cl_uint sizes(struct request *request, const struct json *list, size_t to
     return count;
 }
 
-static bool find_kernel(struct sequence *sequence, struct request *request, const struct json *one, struct launch *launch,
-                        struct answer *answer) {
+static bool find_kernel(struct sequence *sequence, struct request *request, const struct json *one,
+                        struct launch *launch, struct answer *answer) {
     const struct frame *frame = request->frame;
     const struct json *name = json_get(&frame->document, one, "program");
     if (!name) name = json_get(&frame->document, frame->object, "program");
-    if (!name || name->type != JSON_STRING) return refuse(answer, BAD_REQUEST, "a launch needs a program, its own or the run's");
+    if (!name || name->type != JSON_STRING)
+        return refuse(answer, BAD_REQUEST, "a launch needs a program, its own or the run's");
     struct program *program = program_find(sequence->device, name->text);
     if (!program) return refuse(answer, BAD_REQUEST, "no program %s is resident", name->text);
     const struct json *entry = json_get(&frame->document, one, "entry");
     for (cl_uint i = 0; i < program->count && !launch->kernel; i++)
         if (json_is(entry, program->kernels[i].name)) launch->kernel = &program->kernels[i];
     if (launch->kernel) return true;
-    return refuse(answer, BAD_REQUEST, "no kernel %s in program %s", entry && entry->text ? entry->text : "without a name", name->text);
+    return refuse(answer, BAD_REQUEST, "no kernel %s in program %s",
+                  entry && entry->text ? entry->text : "without a name", name->text);
 }
 
 static bool bind(struct sequence *sequence, struct request *request, const struct json *one, struct launch *launch,
@@ -109,20 +115,23 @@ static bool bind(struct sequence *sequence, struct request *request, const struc
     if (!launch->args) return refuse(answer, OUT_OF_RESOURCES, "the runner is out of memory");
     launch->count = args->count;
     struct argument *to = launch->args;
-    for (const struct json *arg = json_first(&frame->document, args); arg; arg = json_next(&frame->document, arg), to++) {
+    for (const struct json *arg = json_first(&frame->document, args); arg;
+         arg = json_next(&frame->document, arg), to++) {
         bool number = false;
         if (!number_arg(request, arg, to, answer, &number)) return false;
         if (!number && !memory_arg(sequence, request, arg, to, answer)) return false;
     }
     if (launch->kernel->args != launch->count)
-        return refuse(answer, BAD_REQUEST, "%s takes %u arguments, not %u", launch->kernel->name, launch->kernel->args, launch->count);
+        return refuse(answer, BAD_REQUEST, "%s takes %u arguments, not %u", launch->kernel->name, launch->kernel->args,
+                      launch->count);
     launch->dims = sizes(request, json_get(&frame->document, one, "global"), launch->global, answer);
     if (!launch->dims) return false;
     const struct json *local = json_get(&frame->document, one, "local");
     if (!local || (local->type == JSON_ARRAY && local->count == 0)) return true;
     launch->has_local = true;
     cl_uint dims = sizes(request, local, launch->local, answer);
-    if (dims && dims != launch->dims) refuse(answer, LAUNCH_FAILED, "%u sizes of a work-group for %u of work-items", dims, launch->dims);
+    if (dims && dims != launch->dims)
+        refuse(answer, LAUNCH_FAILED, "%u sizes of a work-group for %u of work-items", dims, launch->dims);
     return !answer->refused;
 }
 
@@ -140,7 +149,9 @@ static bool read_rotation(struct sequence *sequence, struct request *request, st
     if (!sequence->rotated) return refuse(answer, OUT_OF_RESOURCES, "the runner is out of memory");
     for (const struct json *at = json_first(&frame->document, bufs); at; at = json_next(&frame->document, at)) {
         struct resident *buffer = at->type == JSON_STRING ? buffer_find(sequence->device, at->text) : NULL;
-        if (!buffer) return refuse(answer, BAD_REQUEST, "a buffer to rotate is not resident: %s", at->text ? at->text : "no name");
+        if (!buffer)
+            return refuse(answer, BAD_REQUEST, "a buffer to rotate is not resident: %s",
+                          at->text ? at->text : "no name");
         if (!buffer_duplicate(sequence->device, buffer, (int)copies, answer)) return false;
         sequence->rotated[sequence->rotated_count++] = buffer->name;
     }
@@ -195,7 +206,8 @@ bool launch_enqueue(const struct sequence *sequence, const struct launch *launch
     for (cl_uint i = 0; i < launch->count; i++) {
         const struct argument *arg = &launch->args[i];
         if ((launch->shared || (sequence->turns > 1 && !arg->plain)) && !set_arg(launch, i, turn, answer)) return false;
-        if (!arg->plain && arg->parts[turn].texels && !texels_make(arg->parts[turn].texels, queue, answer)) return false;
+        if (!arg->plain && arg->parts[turn].texels && !texels_make(arg->parts[turn].texels, queue, answer))
+            return false;
     }
     if (host) host[0] = now_ns();
     cl_int status = cl.EnqueueNDRangeKernel(queue, launch->kernel->handle, launch->dims, NULL, launch->global,

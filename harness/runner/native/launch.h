@@ -53,9 +53,10 @@ bool launch_enqueue(const struct sequence *sequence, const struct launch *launch
                     const cl_event *gate, cl_event *event, uint64_t *host, struct answer *answer);
 
 // images.c: a view of a buffer as an image or texels, in one turn.
-bool image_make(struct device *device, struct request *request, const struct json *view, struct resident *buffer, cl_mem copy,
-                struct part *part, struct answer *answer);
-bool region_make(struct resident *buffer, cl_mem copy, int64_t offset, int64_t size, cl_mem *region, struct answer *answer);
+bool image_make(struct device *device, struct request *request, const struct json *view, struct resident *buffer,
+                cl_mem copy, struct part *part, struct answer *answer);
+bool region_make(struct resident *buffer, cl_mem copy, int64_t offset, int64_t size, cl_mem *region,
+                 struct answer *answer);
 bool texels_make(const struct texels *texels, cl_command_queue queue, struct answer *answer);
 
 #endif

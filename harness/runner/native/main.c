@@ -8,7 +8,8 @@
 #include "supervisor.h"
 
 static const char USAGE[] =
-    "usage: kiln-runner [--library PATH]... [--device N|NAME] [--priority LEVEL] [--performance LEVEL]   serve one device\n"
+    "usage: kiln-runner [--library PATH]... [--device N|NAME] [--priority LEVEL] [--performance LEVEL]   serve one "
+    "device\n"
     "       kiln-runner [--library PATH]... --list                                    the devices, as a line of JSON\n"
     "       kiln-runner --version\n"
     "NAME is a selector of --list or a part of \"platform / device\"; LEVEL is low, normal or high.\n"
@@ -57,7 +58,8 @@ int main(int argc, char **argv) {
         if (strcmp(word, "--sys") == 0) to = &options.sys;
         if (!to) return misused("unknown option ", word);
         if (!value) return misused("a value is missing after ", word);
-        if ((to == &options.priority || to == &options.performance) && !is_level(value)) return misused("no level: ", value);
+        if ((to == &options.priority || to == &options.performance) && !is_level(value))
+            return misused("no level: ", value);
         if (strcmp(word, "--library") == 0) options.choice.count++;
         *to = value;
         i++;

@@ -48,7 +48,8 @@ bool library_open(struct library *library, const char *path, char *why, size_t s
         return true;
     }
     if (!ids && !icd) {
-        snprintf(why, size, "%s is no OpenCL library: it has neither clGetPlatformIDs nor clIcdGetPlatformIDsKHR", path);
+        snprintf(why, size, "%s is no OpenCL library: it has neither clGetPlatformIDs nor clIcdGetPlatformIDsKHR",
+                 path);
     } else {
         snprintf(why, size, "%s is there but shows no platform: %s", path, cl_error(status));
     }
@@ -82,7 +83,8 @@ bool library_use(const struct library *library, cl_platform_id platform, char *w
     int has = library->direct ? 30 : version(platform);
     // Places from 96 on came with OpenCL 1.2, from 123 with 2.0, from 136 with 2.1.
 #define OPTIONAL(place, type, name, params)                                                                            \
-    if (has >= (place < 123 ? 12 : place < 136 ? 20 : 21)) FUNCTION(cl.name, entry(library, platform, place, "cl" #name));
+    if (has >= (place < 123 ? 12 : place < 136 ? 20 : 21))                                                             \
+        FUNCTION(cl.name, entry(library, platform, place, "cl" #name));
 #include "opencl.def"
     return true;
 }

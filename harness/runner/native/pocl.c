@@ -15,8 +15,8 @@
 static const char *const AVX512[] = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", NULL};
 static const char *const AVX2[] = {"avx2", "fma", "f16c", "bmi1", "bmi2", NULL};
 static const char *const KNOWN_WITH_AVX512[] = { // LLVM 14's names of CPUs that have it
-    "skylake-avx512", "cascadelake",    "cooperlake", "cannonlake", "icelake-client",
-    "icelake-server", "rocketlake",     "tigerlake",  "sapphirerapids", NULL};
+    "skylake-avx512", "cascadelake", "cooperlake", "cannonlake",     "icelake-client",
+    "icelake-server", "rocketlake",  "tigerlake",  "sapphirerapids", NULL};
 static const char *told; // the name that PoCL is given
 
 static char *answer(void) { return strdup(told); } // the caller frees it
@@ -25,7 +25,8 @@ static bool lists(const char *flags, const char *const *names) {
     for (; *names; names++) {
         size_t size = strlen(*names);
         const char *at = flags;
-        while ((at = strstr(at, *names)) && ((at > flags && at[-1] != ' ') || (at[size] != ' ' && at[size] != '\n'))) at += size;
+        while ((at = strstr(at, *names)) && ((at > flags && at[-1] != ' ') || (at[size] != ' ' && at[size] != '\n')))
+            at += size;
         if (!at) return false;
     }
     return true;
@@ -86,7 +87,8 @@ const char *pocl_repair(void *library) {
     if (name && overwrite(symbol)) {
         snprintf(note, sizeof note, "PoCL took this CPU for %s and was told %s (pocl issue 1049)", own, name);
     } else {
-        snprintf(note, sizeof note, "PoCL takes this CPU for %s and could not be told better: its builds may fail", own);
+        snprintf(note, sizeof note, "PoCL takes this CPU for %s and could not be told better: its builds may fail",
+                 own);
     }
     free(own);
     return note;

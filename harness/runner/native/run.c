@@ -46,7 +46,8 @@ static bool read_restores(struct plan *plan, struct device *device, struct reque
         const struct json *to = json_get(&frame->document, at, "buf"), *from = json_get(&frame->document, at, "from");
         struct resident *target = to && to->type == JSON_STRING ? buffer_find(device, to->text) : NULL;
         struct resident *source = from && from->type == JSON_STRING ? buffer_find(device, from->text) : NULL;
-        if (!target || !source) return refuse(answer, BAD_REQUEST, "a buffer to restore, or what it is restored from, is not resident");
+        if (!target || !source)
+            return refuse(answer, BAD_REQUEST, "a buffer to restore, or what it is restored from, is not resident");
         plan->restores[plan->restore_count++] = (struct restore){target->copies[0], source->copies[0], source->size};
     }
     return true;
@@ -70,7 +71,8 @@ static bool read_plan(struct plan *plan, struct device *device, struct request *
     if (plan->samples == 0) plan->samples = 1;
     const struct json *program = json_get(&frame->document, frame->object, "program");
     if (program && (program->type != JSON_STRING || !program_find(device, program->text)))
-        return refuse(answer, BAD_REQUEST, "no program %s is resident", program->text ? program->text : "of such a name");
+        return refuse(answer, BAD_REQUEST, "no program %s is resident",
+                      program->text ? program->text : "of such a name");
     if (!sequence_bind(&plan->sequence, request, answer)) return false;
     if (plan->profile && plan->samples * (plan->sequence.count ? plan->sequence.count : 1) > MAX_TIMED)
         return refuse(answer, BAD_REQUEST, "more samples than an answer holds");
@@ -87,7 +89,8 @@ static bool put_back(struct plan *plan, struct answer *answer) {
 }
 
 // Enqueue each launch once and take the next turn; `events` and `host` may be NULL.
-static bool launch_all(struct plan *plan, const cl_event *gate, cl_event *events, uint64_t *host, struct answer *answer) {
+static bool launch_all(struct plan *plan, const cl_event *gate, cl_event *events, uint64_t *host,
+                       struct answer *answer) {
     int turn = (int)(((uint64_t)plan->first + plan->turn++) % (uint64_t)plan->sequence.turns);
     for (uint32_t i = 0; i < plan->sequence.count; i++)
         if (!launch_enqueue(&plan->sequence, &plan->sequence.launches[i], turn, plan->queue, i == 0 ? gate : NULL,
@@ -110,11 +113,12 @@ static bool launch_together(struct plan *plan, cl_event *events, uint64_t *host,
 }
 
 static bool read_stamps(const cl_event *events, uint32_t count, uint64_t *stamps, struct answer *answer) {
-    static const cl_uint asked[4] = {CL_PROFILING_COMMAND_QUEUED, CL_PROFILING_COMMAND_SUBMIT, CL_PROFILING_COMMAND_START,
-                                     CL_PROFILING_COMMAND_END};
+    static const cl_uint asked[4] = {CL_PROFILING_COMMAND_QUEUED, CL_PROFILING_COMMAND_SUBMIT,
+                                     CL_PROFILING_COMMAND_START, CL_PROFILING_COMMAND_END};
     for (uint32_t i = 0; i < count; i++)
         for (int k = 0; k < 4; k++) {
-            cl_int status = cl.GetEventProfilingInfo(events[i], asked[k], sizeof *stamps, &stamps[4 * i + (uint32_t)k], NULL);
+            cl_int status =
+                cl.GetEventProfilingInfo(events[i], asked[k], sizeof *stamps, &stamps[4 * i + (uint32_t)k], NULL);
             if (!done(answer, status, LAUNCH_FAILED, "clGetEventProfilingInfo")) return false;
         }
     return true;

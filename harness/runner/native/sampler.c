@@ -1,5 +1,5 @@
-// Files of the host's choice (sysfs, mostly), read at once or by a thread of its own at a period each. What they mean is
-// the host's business. The thread keeps to the slowest core where cores differ, so that it costs the driver nothing.
+// Files of the host's choice (sysfs, mostly), read at once or by a thread of its own at a period each. What they mean
+// is the host's business. The thread keeps to the slowest core where cores differ, so that it costs the driver nothing.
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -13,9 +13,9 @@
 #include "worker.h"
 
 enum {
-    TEXT_BYTES = 64 << 10,   // of one file
+    TEXT_BYTES = 64 << 10, // of one file
     MAX_FILES = 512,
-    HELD_BYTES = 8 << 20,    // of samples not yet fetched; beyond it the oldest go
+    HELD_BYTES = 8 << 20, // of samples not yet fetched; beyond it the oldest go
     HELD_SAMPLES = 1 << 16,
 };
 
@@ -47,24 +47,33 @@ static struct {
 } sampler = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void why_text(struct bytes *out, int wrong) {
-    const char *name = wrong == EACCES ? "EACCES" : wrong == ENOENT ? "ENOENT" : wrong == EPERM ? "EPERM" : wrong == EISDIR ? "EISDIR"
-                       : wrong == ENODEV ? "ENODEV" : wrong == EINVAL ? "EINVAL" : wrong == EAGAIN ? "EAGAIN" : "";
+    const char *name = wrong == EACCES   ? "EACCES"
+                       : wrong == ENOENT ? "ENOENT"
+                       : wrong == EPERM  ? "EPERM"
+                       : wrong == EISDIR ? "EISDIR"
+                       : wrong == ENODEV ? "ENODEV"
+                       : wrong == EINVAL ? "EINVAL"
+                       : wrong == EAGAIN ? "EAGAIN"
+                                         : "";
     char text[200];
     snprintf(text, sizeof text, "%s%s%s", name, *name ? ": " : "", strerror(wrong));
     json_text(out, text);
 }
 
 static const char *path_of(const struct json *value) {
-    return value && value->type == JSON_STRING && value->size && !memchr(value->text, '\0', value->size) ? value->text : NULL;
+    return value && value->type == JSON_STRING && value->size && !memchr(value->text, '\0', value->size) ? value->text
+                                                                                                         : NULL;
 }
 
 bool op_read(const struct frame *frame, struct answer *answer) {
     const struct json *paths = json_get(&frame->document, frame->object, "paths");
-    if (!paths || paths->type != JSON_ARRAY || paths->count > 4096) return refuse(answer, BAD_REQUEST, "read needs paths, a list of at most 4096");
+    if (!paths || paths->type != JSON_ARRAY || paths->count > 4096)
+        return refuse(answer, BAD_REQUEST, "read needs paths, a list of at most 4096");
     struct bytes why = {0};
     bytes_text(&answer->fields, ",\"texts\":[");
     const char *comma = "";
-    for (const struct json *at = json_first(&frame->document, paths); at; at = json_next(&frame->document, at), comma = ",") {
+    for (const struct json *at = json_first(&frame->document, paths); at;
+         at = json_next(&frame->document, at), comma = ",") {
         struct bytes text = {0};
         const char *path = path_of(at);
         int wrong = path ? read_text(path, &text, TEXT_BYTES) : EINVAL;
@@ -94,10 +103,10 @@ static void keep_to_a_little_core(void) {
     CPU_ZERO(&all);
     CPU_ZERO(&little);
     if (sched_getaffinity(0, sizeof all, &all) != 0) return;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         char path[128];
         struct bytes text = {0};
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cpufreq/cpuinfo_max_freq", cpu);
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%zu/cpufreq/cpuinfo_max_freq", cpu);
         if (!CPU_ISSET(cpu, &all) || read_text(path, &text, 32) != 0) continue;
         bytes_append(&text, "", 1);
         long clock = text.data ? atol(text.data) : 0;
@@ -170,7 +179,8 @@ static void *run(void *arg) {
             if (file->next_ns < next) next = file->next_ns;
         }
         struct timespec until = {(time_t)(next / 1000000000u), (long)(next % 1000000000u)};
-        while (!sampler.stop && now_ns() < next && pthread_cond_timedwait(&sampler.changed, &sampler.lock, &until) == 0) continue;
+        while (!sampler.stop && now_ns() < next && pthread_cond_timedwait(&sampler.changed, &sampler.lock, &until) == 0)
+            continue;
     }
     pthread_mutex_unlock(&sampler.lock);
     return NULL;

@@ -61,7 +61,8 @@ static int read_number(const char *path, double *value) {
 }
 
 // The mean of numbers in the files of a pattern, scaled; false with a reason.
-static bool mean(const char *root, const char *pattern, double scale, bool sum, double *value, char *why, const char *absent) {
+static bool mean(const char *root, const char *pattern, double scale, bool sum, double *value, char *why,
+                 const char *absent) {
     glob_t found;
     size_t count = find(root, pattern, &found), read = 0;
     double all = 0;
@@ -80,7 +81,8 @@ static bool mean(const char *root, const char *pattern, double scale, bool sum, 
 }
 
 // Lines of a file below root that begin with `prefix`: the mean of the numbers behind it and a colon.
-static bool line_number(const char *root, const char *file, const char *prefix, double scale, double *value, char *why) {
+static bool line_number(const char *root, const char *file, const char *prefix, double scale, double *value,
+                        char *why) {
     char path[512];
     struct bytes text = {0};
     snprintf(path, sizeof path, "%s%s", root, file);
@@ -88,7 +90,8 @@ static bool line_number(const char *root, const char *file, const char *prefix, 
     bytes_append(&text, "", 1);
     double all = 0;
     int count = 0;
-    for (char *left = NULL, *line = wrong ? NULL : strtok_r(text.data, "\n", &left); line; line = strtok_r(NULL, "\n", &left)) {
+    for (char *left = NULL, *line = wrong ? NULL : strtok_r(text.data, "\n", &left); line;
+         line = strtok_r(NULL, "\n", &left)) {
         const char *colon = strncmp(line, prefix, strlen(prefix)) == 0 ? strchr(line, ':') : NULL;
         if (!colon) continue;
         all += strtod(colon + 1, NULL);
@@ -106,7 +109,8 @@ static bool line_number(const char *root, const char *file, const char *prefix, 
 
 static bool cpu_clock(const char *root, double *value, char *why) {
     char none[] = "";
-    if (mean(root, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq", 1e-3, false, value, why, none)) return true;
+    if (mean(root, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq", 1e-3, false, value, why, none))
+        return true;
     if (why[0]) return false; // there, and unreadable
     if (line_number(root, "/proc/cpuinfo", "cpu MHz", 1, value, why)) return true;
     snprintf(why, 160, "neither cpufreq nor /proc/cpuinfo tells the clock");
@@ -126,7 +130,8 @@ static bool cpu_temperature(const char *root, double *value, char *why) {
         if (read_text(path, &type, 100) == 0) {
             bytes_append(&type, "", 1);
             for (char *c = type.data; c && *c; c++) *c = (char)tolower((unsigned char)*c);
-            for (int k = 0; k < 4; k++) ours = ours || (type.data && strncmp(type.data, begins[k], strlen(begins[k])) == 0);
+            for (int k = 0; k < 4; k++)
+                ours = ours || (type.data && strncmp(type.data, begins[k], strlen(begins[k])) == 0);
         }
         bytes_free(&type);
         path[0] = '\0';
@@ -164,11 +169,12 @@ static bool gpu_clock(const char *root, double *value, char *why) {
 }
 
 static bool gpu_temperature(const char *root, double *value, char *why) {
-    return mean(root, "/sys/class/kgsl/kgsl-3d0/temp", 1e-3, false, value, why, "no kgsl (Adreno) tells a GPU's temperature");
+    return mean(root, "/sys/class/kgsl/kgsl-3d0/temp", 1e-3, false, value, why,
+                "no kgsl (Adreno) tells a GPU's temperature");
 }
 
-const char *const SENSOR_NAMES[] = {"cpu_clock_mhz", "cpu_temperature_c", "cpu_energy_j",      "rss_bytes",
-                                    "gpu_clock_mhz", "gpu_temperature_c", NULL};
+const char *const SENSOR_NAMES[] = {
+    "cpu_clock_mhz", "cpu_temperature_c", "cpu_energy_j", "rss_bytes", "gpu_clock_mhz", "gpu_temperature_c", NULL};
 static bool (*const SENSORS[])(const char *, double *, char *) = {cpu_clock, cpu_temperature, cpu_energy,
                                                                   rss,       gpu_clock,       gpu_temperature};
 

@@ -14,9 +14,10 @@
 #include "child.h"
 
 enum {
-    GRACE_MS = 2000,    // for a request whose host has gone: a script may have closed its end after its last request
-    GOODBYE_MS = 500,   // for a worker to end after `bye`: some drivers take long to let go
+    GRACE_MS = 2000,  // for a request whose host has gone: a script may have closed its end after its last request
+    GOODBYE_MS = 500, // for a worker to end after `bye`: some drivers take long to let go
     LINE_BYTES = 65 << 20,
+    PIECE_BYTES = 1 << 20, // of a blob on its way: what a pipe of Linux's largest size takes at once
 };
 
 enum outcome { FINE, GONE, LATE, GARBAGE, HUNG_UP };
@@ -25,12 +26,13 @@ struct supervisor {
     const struct options *options;
     int in, out;
     struct child child;
-    bool was_ready;         // some worker has opened the device
+    bool was_ready; // some worker has opened the device
     struct source host, answers;
-    uint64_t deadline_ns;   // of the present request, 0 = none
-    uint64_t hung_up_ns;    // since when the host is known to be gone, in the present request; 0 = it is there
-    uint64_t sent;          // bytes of the present request that went to the worker
-    enum outcome outcome;   // of the last wait
+    uint64_t deadline_ns; // of the present request, 0 = none
+    uint64_t hung_up_ns;  // since when the host is known to be gone, in the present request; 0 = it is there
+    uint64_t sent;        // bytes of the present request that went to the worker
+    enum outcome outcome; // of the last wait
+    char piece[PIECE_BYTES];
 };
 
 static int left_ms(uint64_t until_ns, uint64_t now) {
@@ -57,7 +59,8 @@ static enum outcome await(struct supervisor *s, int fd, short events) {
                                   {s->hung_up_ns ? -1 : s->out, 0, 0}};
         if (poll(polled, 4, timeout) < 0 && errno != EINTR) return HUNG_UP;
         if (polled[1].revents) child_listen(&s->child);
-        if ((polled[2].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) || (polled[3].revents & (POLLERR | POLLNVAL)))
+        if ((polled[2].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) ||
+            (polled[3].revents & (POLLERR | POLLNVAL)))
             s->hung_up_ns = now;
         if (host && s->hung_up_ns && (polled[3].revents & POLLERR)) return HUNG_UP;
         if (polled[0].revents) return FINE;
@@ -126,7 +129,8 @@ static bool tell(struct supervisor *s, const struct answer *answer, const char *
 }
 
 // Answer in the place of a worker that is gone, and skip what the request still has in the pipe.
-static bool tell_loss(struct supervisor *s, const struct frame *frame, enum kind kind, const char *what, uint64_t unread) {
+static bool tell_loss(struct supervisor *s, const struct frame *frame, enum kind kind, const char *what,
+                      uint64_t unread) {
     char nowhere[1 << 14];
     while (unread > 0) {
         size_t count = source_some(&s->host, nowhere, unread < sizeof nowhere ? (size_t)unread : sizeof nowhere);
@@ -157,7 +161,8 @@ static bool lose(struct supervisor *s, const struct frame *frame, enum outcome o
     } else if (garbage) {
         snprintf(what, sizeof what, "the worker sent something else than an answer during %s (not a frame)", frame->op);
     } else {
-        snprintf(what, sizeof what, "the worker %s %s%s", s->child.how, read ? "during " : "before it read ", frame->op);
+        snprintf(what, sizeof what, "the worker %s %s%s", s->child.how, read ? "during " : "before it read ",
+                 frame->op);
     }
     return tell_loss(s, frame, late ? TIMEOUT : garbage || !read ? INTERNAL : CRASHED, what, unread);
 }
@@ -165,14 +170,13 @@ static bool lose(struct supervisor *s, const struct frame *frame, enum outcome o
 // ---------------------------------------------------------------- one request
 
 static enum outcome pass_on(struct supervisor *s, const struct frame *frame, uint64_t *unread) {
-    char piece[1 << 16];
     enum outcome outcome = to_worker(s, frame->line.data, frame->line.size);
     if (outcome == FINE) outcome = to_worker(s, "\n", 1);
     while (outcome == FINE && *unread > 0) {
-        size_t count = source_some(&s->host, piece, *unread < sizeof piece ? (size_t)*unread : sizeof piece);
+        size_t count = source_some(&s->host, s->piece, *unread < PIECE_BYTES ? (size_t)*unread : PIECE_BYTES);
         if (count == 0) return HUNG_UP;
         *unread -= count;
-        outcome = to_worker(s, piece, count);
+        outcome = to_worker(s, s->piece, count);
     }
     return outcome;
 }
@@ -182,7 +186,8 @@ static enum outcome bring_back(struct supervisor *s, bool *begun) {
     struct envelope envelope = {0};
     enum outcome outcome = from_worker(s, &envelope, sizeof envelope);
     if (outcome != FINE) return outcome;
-    if (envelope.magic != ENVELOPE || envelope.ready || envelope.line_size == 0 || envelope.line_size > LINE_BYTES) return GARBAGE;
+    if (envelope.magic != ENVELOPE || envelope.ready || envelope.line_size == 0 || envelope.line_size > LINE_BYTES)
+        return GARBAGE;
     struct bytes line = {0};
     char *room = bytes_reserve(&line, (size_t)envelope.line_size);
     outcome = room ? from_worker(s, room, (size_t)envelope.line_size) : GONE;
@@ -191,13 +196,12 @@ static enum outcome bring_back(struct supervisor *s, bool *begun) {
         if (!write_all(s->out, room, (size_t)envelope.line_size)) outcome = HUNG_UP;
     }
     bytes_free(&line);
-    char piece[1 << 16];
     for (uint64_t left = envelope.blob_size; outcome == FINE && left > 0;) {
         s->outcome = FINE;
-        size_t count = source_some(&s->answers, piece, left < sizeof piece ? (size_t)left : sizeof piece);
+        size_t count = source_some(&s->answers, s->piece, left < PIECE_BYTES ? (size_t)left : PIECE_BYTES);
         if (count == 0) return s->outcome == FINE ? GONE : s->outcome;
         left -= count;
-        if (!write_all(s->out, piece, count)) outcome = HUNG_UP;
+        if (!write_all(s->out, s->piece, count)) outcome = HUNG_UP;
     }
     return outcome;
 }
@@ -234,7 +238,8 @@ static bool serve(struct supervisor *s, const struct frame *frame, int *code) {
         if (outcome == HUNG_UP) return false;
         if (outcome != FINE) {
             char what[400];
-            snprintf(what, sizeof what, "the worker %s when it opened the device", outcome == LATE ? "took too long" : s->child.how);
+            snprintf(what, sizeof what, "the worker %s when it opened the device",
+                     outcome == LATE ? "took too long" : s->child.how);
             return tell_loss(s, frame, outcome == LATE ? TIMEOUT : CRASHED, what, unread);
         }
     }

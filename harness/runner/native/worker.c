@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "faults.h"
@@ -31,12 +30,15 @@ const char *need_text(struct request *request, struct answer *answer, const char
     return NULL;
 }
 
-static bool op_hello(struct device *device, const struct options *options, struct request *request, struct answer *answer) {
+static bool op_hello(struct device *device, const struct options *options, struct request *request,
+                     struct answer *answer) {
     int64_t protocol = 0;
     if (!frame_integer(request->frame, request->frame->object, "protocol", 0, &protocol) || protocol != PROTOCOL)
         return refuse(answer, UNSUPPORTED, "this runner speaks protocol %d, not %lld", PROTOCOL, (long long)protocol);
     struct bytes *out = &answer->fields;
-    bytes_printf(out, ",\"protocol\":%d,\"runner\":\"kiln-runner 1\",\"ops\":[\"read\",\"watch\",\"limit\"],\"device\":{", PROTOCOL);
+    bytes_printf(out,
+                 ",\"protocol\":%d,\"runner\":\"kiln-runner 1\",\"ops\":[\"read\",\"watch\",\"limit\"],\"device\":{",
+                 PROTOCOL);
     describe(device->platform, device->id, out);
     bytes_text(out, "},\"sensors\":[");
     for (int i = 0; SENSOR_NAMES[i]; i++) bytes_printf(out, "%s\"%s\"", i ? "," : "", SENSOR_NAMES[i]);
@@ -62,8 +64,8 @@ static bool op_drop(struct device *device, struct request *request, struct answe
     return true;
 }
 
-static void run_and_tell(struct device *device, const struct options *options, struct request *request, struct faults *faults,
-                         const char *fault, struct answer *answer) {
+static void run_and_tell(struct device *device, const struct options *options, struct request *request,
+                         struct faults *faults, const char *fault, struct answer *answer) {
     struct times times = {0};
     long long before = gpu_resets(options->sys);
     if (op_run(device, request, answer, &times)) {
@@ -82,8 +84,8 @@ static void sense(const struct options *options, struct faults *faults, const ch
     sensors_write(&readings, answer);
 }
 
-static void carry_out(struct device *device, const struct options *options, struct request *request, struct faults *faults,
-                      const char *fault, struct answer *answer) {
+static void carry_out(struct device *device, const struct options *options, struct request *request,
+                      struct faults *faults, const char *fault, struct answer *answer) {
     const struct frame *frame = request->frame;
     const char *op = frame->op;
     if (strcmp(op, "hello") == 0) {
@@ -110,7 +112,8 @@ static void carry_out(struct device *device, const struct options *options, stru
     } else if (strcmp(op, "inject") == 0 && options->inject) {
         op_inject(faults, request, answer);
     } else if (strcmp(op, "bye") != 0) {
-        refuse(answer, BAD_REQUEST, "unknown op %s; there are hello, put, drop, build, run, get, sensors, read, watch, watched, bye",
+        refuse(answer, BAD_REQUEST,
+               "unknown op %s; there are hello, put, drop, build, run, get, sensors, read, watch, watched, bye",
                *op ? op : "without a name");
     }
 }
@@ -135,27 +138,29 @@ static bool send(int to, const struct answer *answer, const char *id) {
 }
 
 bool answer_one(struct device *device, const struct options *options, struct source *source, struct frame *frame,
-                       struct faults *faults, int to) {
+                struct faults *faults, int to) {
     if (!frame_read(source, frame)) return false;
     struct answer answer = {.fields.limit = MAX_LINE_BYTES - (1 << 16)};
     struct request request = {.frame = frame, .source = source, .has_blob = frame->blobs > 0};
     if (!frame->object) {
         refuse(&answer, BAD_REQUEST, "not a frame: %s", frame->document.wrong);
     } else if (request.has_blob) {
-        request.blob_size = (uint64_t)json_first(&frame->document, json_get(&frame->document, frame->object, "blobs"))->integer;
+        request.blob_size =
+            (uint64_t)json_first(&frame->document, json_get(&frame->document, frame->object, "blobs"))->integer;
     }
     char due[24];
     const char *fault = fault_due(faults, frame->op, due);
-    if (frame->object && (!*fault || fault_before(fault, to, &answer))) carry_out(device, options, &request, faults, fault, &answer);
+    if (frame->object && (!*fault || fault_before(fault, to, &answer)))
+        carry_out(device, options, &request, faults, fault, &answer);
     skip_blobs(&request);
-    bool more = !request.broken && send(to, &answer, frame->object ? frame->id.data : "null") && strcmp(frame->op, "bye") != 0;
+    bool more =
+        !request.broken && send(to, &answer, frame->object ? frame->id.data : "null") && strcmp(frame->op, "bye") != 0;
     answer_free(&answer);
     if (strcmp(fault, "leave") == 0) _exit(0);
     return more;
 }
 
 int worker(const struct options *options, int from, int to) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL); // a supervisor that is killed takes its worker along
     signal(SIGPIPE, SIG_IGN);
     struct device device = {0};
     struct bytes why = {0};

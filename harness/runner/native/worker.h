@@ -78,7 +78,7 @@ bool op_build(struct device *device, struct request *request, struct answer *ans
 void drop_program(struct device *device, const char *name);
 
 // run.c
-struct times { // of a run, before they are written out
+struct times {          // of a run, before they are written out
     uint64_t *stamps;   // [sample][launch][4]: queued, submit, start, end
     uint64_t *host;     // [sample][launch][2]: before and after its enqueue; NULL unless asked for
     uint64_t *finished; // [sample]; NULL unless asked for
