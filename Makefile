@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .PHONY: help setup tune test test-scale test-page soak check bench bench-compare bench-demo sanitize validate wheel lowest \
-	shows engine-example fuzz-config runner runner-android runner-aarch64 runner-sanitized runner-fuzz runner-check ci clean
+	shows engine-example fuzz-config adb runner runner-android runner-aarch64 runner-sanitized runner-fuzz runner-check ci clean
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
@@ -98,6 +98,11 @@ engine-example: setup ## tune two kernels for this CPU, bundle them, run them fr
 	$(PY) -m tuner bundle $(ENGINE)/cpu.json $(ENGINE)/bundle
 	$(PY) -m harness.hosted $(ENGINE)/kiln-example.so $(ENGINE)/bundle Portable
 
+adb: setup ## Debian's adb client without a phone: our sentence, exit code 3
+	@command -v adb >/dev/null || if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq adb; \
+		else echo "adb is not here; install it with: sudo apt-get install -y adb"; exit 1; fi
+	$(PY) -m pytest -m slow tests/test_adb.py
+
 fuzz-config: setup ## 10,000 damaged documents through both loaders, C++ under sanitizers: no crash, no disagreement
 	$(engine-packages)
 	$(PY) -m pytest -m slow tests/test_fuzz_config.py
@@ -160,6 +165,7 @@ ci: ## all of it
 	$(MAKE) validate
 	$(MAKE) soak
 	$(MAKE) engine-example
+	$(MAKE) adb
 	$(MAKE) runner-check
 	$(MAKE) runner-fuzz
 	$(MAKE) runner-aarch64

@@ -50,9 +50,10 @@ def environment(folder: Path) -> dict[str, str]:
 class Ended(Exception):
     """The child ended without an answer; the text says how, to follow "the runner"."""
 
-    def __init__(self, how: str, had_read: bool) -> None:
+    def __init__(self, how: str, had_read: bool, status: int | None = None) -> None:
         super().__init__(how)
         self.had_read = had_read  # something of the request, which may then be what it died of
+        self.status = status  # its exit status, the negative number of a signal, None where it only closed its output
 
 
 class Child:
@@ -200,7 +201,7 @@ class Child:
             unread = int.from_bytes(fcntl.ioctl(self._to, termios.FIONREAD, bytes(4)), sys.byteorder)
         except OSError:  # nothing tells on this system: it is taken to have read all
             unread = 0
-        return Ended(self._how_it_ended(), had_read=unread < self._sent)
+        return Ended(self._how_it_ended(), unread < self._sent, self._process.poll())
 
     def _how_it_ended(self) -> str:
         """After its pipe closed: the signal or the exit status, for people."""

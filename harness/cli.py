@@ -13,9 +13,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 import kernels
-from harness import bench, compare, doctor, oclgrind, papers, profile_text, sanitize, sheets, validate
+from harness import bench, compare, doctor, oclgrind, papers, parcel, profile_text, sanitize, sheets, validate
 from harness.devices import DeviceChoice, resolve
 from harness.errors import DeviceMissing, KilnError, UsageError, ended
+from harness.fitness import add_arguments, fit
 from harness.measure import Meter
 from harness.probe import ProbeResult, Rate, probe
 from harness.supervisor import Supervisor
@@ -42,9 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m harness", description="Look at OpenCL devices and measure them.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    device = "auto, cpu, ocl:SUBSTRING, exec:'COMMAND' or a GPU model such as adreno750"
+    device = "auto, cpu, ocl:SUBSTRING, exec:'COMMAND', adb, adb:SERIAL or a GPU model such as adreno750"
     look = verbs.add_parser("doctor", help="every platform and device, and what mends what is missing")
     look.add_argument("--device", metavar="D", help=f"this one alone: {device}; its sheet where it is not attached")
+    look.add_argument("--bundle", type=Path, metavar="F.zip", help="what to send us when it fails, as one file")
     limits = verbs.add_parser("probe", help="bandwidth, multiply-add rate and launch latency of a device")
     limits.add_argument("--device", metavar="D", default="auto", help=f"{device} (default %(default)s)")
     race = verbs.add_parser("bench", help="a model's workloads: default, tuned, % of the device's limit, NumPy")
@@ -62,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     steps = verbs.add_parser("profile", help="whole steps of a model, every launch's stamps: tables and a Chrome trace")
     steps.add_argument("--device", metavar="D", default="auto", help=f"{device} (default %(default)s)")
     profile_text.add_arguments(steps)
+    for verb in (limits, race):
+        add_arguments(verb)
     proof = verbs.add_parser("validate", help="every variant, format, policy and option against the reference")
     proof.add_argument("--device", metavar="D", default="auto", help=f"{device} (default %(default)s)")
     proof.add_argument(
@@ -84,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _doctor(args: argparse.Namespace) -> None:
+    if args.bundle:
+        failure = parcel.pack(args.bundle, args.device)
+        say(f"wrote {args.bundle}: read it, then attach it to your report")
+        if failure:
+            raise failure
+        return
     try:
         only = resolve(args.device) if args.device else None
     except DeviceMissing as missing:
@@ -99,8 +109,10 @@ def _doctor(args: argparse.Namespace) -> None:
 
 
 def _probe(args: argparse.Namespace) -> None:
-    choice = resolve(args.device)
-    with Supervisor(choice.command) as supervisor:
+    with (
+        fit(resolve(args.device), args.cool_below, args.lock_clocks) as choice,
+        Supervisor(choice.command, link=choice.link) as supervisor,
+    ):
         found = probe(supervisor, choice.sheet)
     if args.json:
         say(json_text({"device": choice.slug, "description": dict(choice.description), "probe": found.to_json()}))
@@ -120,9 +132,11 @@ def _bench(args: argparse.Namespace) -> None:
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    choice = resolve(args.device)
-    documents = [_document(path) for path in args.config or bench.documents(choice)]
-    with Supervisor(choice.command) as supervisor:
+    with (
+        fit(resolve(args.device), args.cool_below, args.lock_clocks) as choice,
+        Supervisor(choice.command, link=choice.link) as supervisor,
+    ):
+        documents = [_document(path) for path in args.config or bench.documents(choice)]
         probed = probe(supervisor, choice.sheet)
         steps = bench.lines(Meter(supervisor, choice.sheet), choice, probed, list(planned), documents)
         found = list(tqdm(steps, total=len(planned), disable=None, unit="workload"))

@@ -92,6 +92,7 @@ class _Race:
                     break
                 if not self._line_up():
                     continue
+                self._meter.bench.supervisor.settle()
                 start = time.monotonic()
                 if self._round(done):
                     done += 1

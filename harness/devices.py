@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import runtimes
+from harness.adb import attach
+from harness.adb.phone_link import PhoneLink
 from harness.child import environment
 from harness.errors import DeviceMissing, KilnError, UsageError
+from harness.link import Link
 from harness.runtimes import Driver, Missing, Runtimes
 from harness.scratch import Scratch
 from harness.supervisor import RunnerLost, Supervisor
@@ -62,6 +65,7 @@ class DeviceChoice:
     description: Mapping[str, Any]
     sheet: DeviceSheet
     python_runner: bool = False  # the command is harness.runner's and takes its options
+    link: Link | None = None  # what lies between, for the supervisor
 
 
 def runner_command(driver: str, selector: str, *more: str) -> tuple[str, ...]:
@@ -116,22 +120,25 @@ def resolve(name: str) -> DeviceChoice:
     """The device that `--device NAME` means.
 
     NAME is `auto` (the first GPU, else `cpu`), `cpu` (PoCL's, else the first), `ocl:SUBSTRING` of "platform / device",
-    `exec:'COMMAND'` (a native runner) or a sheet. Raises UsageError for another name, DeviceMissing where nothing
-    attached is meant by it.
+    `exec:'COMMAND'` (a native runner), `adb` or `adb:SERIAL` (a phone on the cable) or a sheet: a device of this
+    machine, else a phone. Raises UsageError for another name, DeviceMissing where nothing attached is meant by it.
     """
     if name.startswith("exec:"):
-        return _native(name.removeprefix("exec:"))
+        words = _command_line(name)
+        return _native(words, words[0])
+    if name.partition(":")[0] == "adb":
+        return _phone(attach.named(name.partition(":")[2]))
     if name == "ocl:" or not (name in ("auto", "cpu", *sheet_names()) or name.startswith("ocl:")):
         raise UsageError(
             f'unknown device "{name}"; choose auto, cpu, ocl:SUBSTRING of a platform or device name, '
-            f"exec:'COMMAND' of a native runner, or a GPU model: {', '.join(sheet_names())}"
+            f"exec:'COMMAND' of a native runner, adb, adb:SERIAL, or a GPU model: {', '.join(sheet_names())}"
         )
     attached = list_devices()
+    if name in sheet_names():
+        return _of_model(identity(name), attached)
     if not attached.devices:
         raise DeviceMissing(_no_opencl(attached.runtimes))
-    if name in sheet_names():
-        chosen = _of_model(identity(name), attached.devices)
-    elif name.startswith("ocl:"):
+    if name.startswith("ocl:"):
         chosen = _by_substring(name.removeprefix("ocl:"), attached.devices)
     else:
         chosen = _default(name, attached.devices)
@@ -156,30 +163,58 @@ def _by_substring(text: str, devices: Sequence[LiveDevice]) -> LiveDevice:
     raise DeviceMissing(f'no platform or device has "{text}" in its name: found {_listing(devices)}')
 
 
-def _of_model(sheet: Identity, devices: Sequence[LiveDevice]) -> LiveDevice:
-    for device in devices:
+def _of_model(sheet: Identity, attached: Attached) -> DeviceChoice:
+    for device in attached.devices:
         if sheet.matches(Strings.of(device.description)):
-            return device
+            return device.choice()
+    links, wrong = attach.every()
+    others = list(map(str, attached.devices))
+    for link in links:
+        try:
+            choice = _phone(link)
+        except KilnError as error:
+            wrong.append(str(error))
+            continue
+        if sheet.matches(Strings.of(choice.description)):
+            return choice
+        others.append(f'phone {link.phone.serial} ("{choice.description["name"]}")')
+    found = f"found {', '.join(others)}" if others else _no_opencl(attached.runtimes)
+    found += "".join(f", and {why}".replace("; ", ", ") for why in wrong)
     remedy = "connect the phone" if sheet.vendor in _PHONES else "attach it"
-    raise DeviceMissing(f"no {sheet.model} is attached: found {_listing(devices)}; {remedy} or try --device cpu")
+    raise DeviceMissing(f"no {sheet.model} is attached: {found}; {remedy} or try --device cpu")
 
 
-def _native(command: str) -> DeviceChoice:
+def _command_line(name: str) -> tuple[str, ...]:
     try:
-        words = tuple(shlex.split(command))
+        words = tuple(shlex.split(name.removeprefix("exec:")))
     except ValueError as error:
-        raise UsageError(f"exec:{command} is not a command line: {error}") from error
+        raise UsageError(f"{name} is not a command line: {error}") from error
     if not words:
         raise UsageError("exec: needs the command line of a native runner, as in --device exec:'./runner --gpu 0'")
+    return words
+
+
+def _phone(link: PhoneLink) -> DeviceChoice:
+    return _native(link.command, f"phone {link.phone.serial}", link)
+
+
+def _native(words: tuple[str, ...], title: str, link: Link | None = None) -> DeviceChoice:
+    """Ask a native runner what its device is. One that has none says so itself, in a sentence, and exits with 3."""
     try:
-        with Supervisor(words) as supervisor:
+        with Supervisor(words, link=link) as supervisor:
             description = supervisor.hello().device
-    except (RunnerLost, KilnError) as error:
-        raise DeviceMissing(f"{words[0]} does not answer as a runner: {error}") from error
+    except RunnerLost as lost:
+        if "ended with exit status 3 " in lost.log:
+            raise DeviceMissing(f"{title}: {lost.log.strip().splitlines()[-1]}") from lost
+        raise DeviceMissing(f"{title} does not answer as a runner: {lost}") from lost
+    except DeviceMissing:
+        raise
+    except KilnError as error:
+        raise DeviceMissing(f"{title} does not answer as a runner: {error}") from error
     try:
-        return DeviceChoice(slug(description), words, description, sheet_from(description))
+        return DeviceChoice(slug(description), words, description, sheet_from(description), link=link)
     except (KeyError, TypeError, AttributeError) as error:
-        raise DeviceMissing(f"{words[0]} does not describe its device as a runner does: {error!r}") from error
+        raise DeviceMissing(f"{title} does not describe its device as a runner does: {error!r}") from error
 
 
 def _listing(devices: Sequence[LiveDevice]) -> str:

@@ -6,17 +6,21 @@ Every device is asked by a runner of its own: a driver that crashes or hangs is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness import timing
+from harness.adb.checkup import PhoneCheckup, hint, look_at
+from harness.adb.phone_link import PhoneLink
 from harness.answers import Refused, RunnerLost
-from harness.devices import DeviceChoice, known_sheet, list_devices, runner_command, sheet_from, slug
+from harness.devices import DeviceChoice, known_sheet, list_devices
 from harness.errors import KilnError
 from harness.probe_kernels import ProbeBed, ProbeKernel
 from harness.runtimes import Driver
 from harness.supervisor import Supervisor
 from harness.tables import bytes_text, table, time_text
+from harness.telemetry.feeds import RunnerFeed
+from harness.telemetry.probing import probe
 from kernels.claims import Contradiction, contradictions
 from kernels.identity import versions
 
@@ -48,6 +52,17 @@ class Checkup:
     wrong: str | None  # what failed when it was tried, None = it runs kernels
     sheet: str | None = None  # of its model
     contradictions: tuple[Contradiction, ...] = ()  # what that sheet says and the device does not confirm
+    phone: PhoneCheckup | None = None
+    telemetry: tuple[Signal, ...] = ()  # what can be sampled at the end of a cable, and what not
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Something that `python -m harness telemetry` would sample."""
+
+    name: str
+    where: str  # path or command
+    why: str | None  # it cannot be read; None where it can
 
 
 @dataclass(frozen=True)
@@ -71,29 +86,37 @@ class Report:
 
 
 def examine(only: DeviceChoice | None = None) -> Report:
-    """Look at every device, or at the chosen one. Seconds: each runs two small batches."""
+    """Look at every device, or at the chosen one. Seconds: each runs two small batches.
+
+    Raises KilnError where the chosen one is a phone that does not answer any more.
+    """
+    if only is not None and isinstance(only.link, PhoneLink):
+        phone, wrong = look_at(only.link)
+        checkup = replace(_checkup(only, None), phone=phone, driver=phone.library)
+        return Report((checkup,), tuple(Remedy(item.what, item.remedy) for item in wrong))
+    if only is not None and not only.python_runner:  # nothing of this machine's drivers is behind it
+        return Report((_checkup(only, None),), ())
     attached = list_devices()
     missing = [Remedy(item.what, item.remedy) for item in attached.runtimes.missing]
     drivers = {driver.name: driver for driver in attached.runtimes.drivers}
     found = []
     for live in attached.devices:
-        command = runner_command(live.driver, live.selector)
-        if only is None or command == only.command:
-            driver = drivers.get(live.driver)
-            found.append(_checkup(live.description, command, driver))
-    if only is not None and not found:  # a native runner: nothing of this machine's drivers is behind it
-        found.append(_checkup(only.description, only.command, None))
+        choice = live.choice()
+        if only is None or choice.command == only.command:
+            found.append(_checkup(choice, drivers.get(live.driver)))
     return Report(tuple(found), tuple(missing))
 
 
-def _checkup(described: Mapping[str, Any], command: Sequence[str], driver: Driver | None) -> Checkup:
-    with Supervisor(command) as supervisor:
+def _checkup(choice: DeviceChoice, driver: Driver | None) -> Checkup:
+    described = choice.description
+    with Supervisor(choice.command, link=choice.link) as supervisor:
         launch_ns, wall_ns, sensors, why, wrong = _try(supervisor)
+        telemetry = () if wrong or choice.python_runner else _telemetry(supervisor, choice)
     sheet = known_sheet(described)
     return Checkup(
-        slug=slug(described),
+        slug=choice.slug,
         description=described,
-        driver=f"{driver.library} ({driver.origin})" if driver else " ".join(command),
+        driver=f"{driver.library} ({driver.origin})" if driver else " ".join(choice.command),
         repair=driver.note if driver else "",
         compiler=compiler(described),
         features={name: not set(needed).isdisjoint(described["extensions"]) for name, needed in FEATURES.items()},
@@ -102,8 +125,9 @@ def _checkup(described: Mapping[str, Any], command: Sequence[str], driver: Drive
         sensors=sensors,
         why=why,
         wrong=wrong,
+        telemetry=telemetry,
         sheet=sheet.name if sheet else None,
-        contradictions=contradictions(sheet, sheet_from(described)) if sheet else (),
+        contradictions=contradictions(sheet, choice.sheet) if sheet else (),
     )
 
 
@@ -121,6 +145,15 @@ def _try(
     why_invalid = timing.invalid(run.samples_ns)
     launch_ns = None if why_invalid else timing.stats(timing.durations(run.samples_ns)).median_ns
     return launch_ns, batch.wall_ns[0] / _EMPTY_SAMPLES, read.values, read.why, None
+
+
+def _telemetry(supervisor: Supervisor, choice: DeviceChoice) -> tuple[Signal, ...]:
+    """What of a device that is not this machine can be sampled."""
+    try:
+        _, probed = probe(RunnerFeed(supervisor).read, choice.link.shell if choice.link else None)
+    except (Refused, RunnerLost, KilnError) as failure:
+        return (Signal("telemetry", "the runner", str(failure)),)
+    return tuple(Signal(one.source.signal, one.path, one.why) for one in probed)
 
 
 def compiler(description: Mapping[str, Any]) -> str | None:
@@ -152,7 +185,9 @@ def _column(device: Checkup) -> dict[str, str]:
     images = f"{d['image2d_max_width']} × {d['image2d_max_height']}" if d["image2d_max_width"] else "none"
     pitch = d["image_pitch_alignment"]
     subgroups = ", ".join(map(str, d["subgroup_sizes"])) or "–"
-    clock = device.sensors.get("cpu_clock_mhz")
+    clock = device.sensors.get("gpu_clock_mhz") or device.sensors.get("cpu_clock_mhz")
+    readable = [name for name, value in device.sensors.items() if value is not None]
+    readable += [signal.name for signal in device.telemetry if signal.why is None and signal.name not in readable]
     return {
         "device": d["name"],
         "platform": _short(d["platform_name"]),
@@ -173,6 +208,8 @@ def _column(device: Checkup) -> dict[str, str]:
         "timer resolution": time_text(d["profiling_timer_resolution_ns"]),
         "empty kernel": time_text(device.launch_ns) + ", launched in " + time_text(device.launch_wall_ns),
         "clock": f"{clock:.0f} MHz" if clock else "not readable",
+        "telemetry": "\n".join(readable) or "nothing readable",
+        **(device.phone.rows() if device.phone else {}),
         "works": "no" if device.wrong else "yes",
     }
 
@@ -188,6 +225,11 @@ def _notes(device: Checkup) -> Sequence[str]:
     if device.wrong:
         notes.append(f"does not run kernels: {device.wrong}")
     notes += map(str, device.contradictions)
+    if device.phone and (how := hint(device.phone)):
+        notes.append(how)
     if device.sheet and not device.contradictions:
         notes.append(f"it has the limits that its sheet, {device.sheet}, says")
-    return [*notes, *(f"{name} is not readable: {why}" for name, why in device.why.items())]
+    sampled = {one.name for one in device.telemetry}
+    why = {name: reason for name, reason in device.why.items() if name not in sampled}
+    why |= {f"{one.name} ({one.where})": one.why for one in device.telemetry if one.why}
+    return [*notes, *(f"{name} is not readable: {reason}" for name, reason in why.items())]

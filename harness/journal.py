@@ -2,11 +2,11 @@
 
 One record a line, `kind` says which: `study` (request, device, probe), `begin` (written ahead: about to run this),
 `trial` (what came of it), `interrupted` (a `begin` taken back by Ctrl-C), `final`, `note`. A `begin` that nothing
-follows, written before the machine's last boot, means that the machine went down with that candidate: it counts as
-crashed and is not tried again unless asked. Where others were being built beside it (`ahead`), nobody can tell which of
-them it was: the candidate is measured again, and a study that has met this builds nothing ahead any more. Within one
-boot only this program was killed: the runner is a process of its own, whose end would have been noticed, so the
-candidate is not to blame and is measured again.
+follows, written before the last boot of the machine that the candidate runs on (this one, or a phone on a cable), means
+that it went down with that candidate: it counts as crashed and is not tried again unless asked. Where others were being
+built beside it (`ahead`), nobody can tell which of them it was: the candidate is measured again, and a study that has
+met this builds nothing ahead any more. Within one boot only this program was killed: the runner is a process of its
+own, whose end would have been noticed, so the candidate is not to blame and is measured again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +31,9 @@ PROTOCOL = 1  # how trials are measured; a change that makes old times incompara
 IDENTITY = ("name", "vendor", "version", "driver_version", "platform_name", "platform_version", "vector_floats")
 _LOST_LOG = "the machine went down while this candidate was being measured; --retry-crashed tries it again"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+Boot = Callable[[], str | None]
 
 
 def trial_key(candidate: Candidate, device: Mapping[str, Any]) -> str:
@@ -67,10 +70,16 @@ def boot_id() -> str | None:
 class Journal:
     """A journal open for appending, locked against a second writer. Use it as a context manager."""
 
-    def __init__(self, path: Path, *, retry_crashed: bool = False) -> None:
-        """Open or create. Raises KilnError when it is locked by another run, unwritable or of a newer version."""
+    def __init__(
+        self, path: Path, *, retry_crashed: bool = False, boot: Callable[[], str | None] | None = None
+    ) -> None:
+        """Open or create. `boot` tells the present boot of the machine that candidates run on, this one if None.
+
+        Raises KilnError when it is locked by another run, unwritable or of a newer version.
+        """
         self.path = path
         self._retry_crashed = retry_crashed
+        self._boot = boot
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             created = not path.exists()
@@ -93,11 +102,14 @@ class Journal:
         self._open: dict[str, Record] = {}
         for record in self.records:
             self._remember(record)
-        boot = boot_id()
-        lost = {key: begun for key, begun in self._open.items() if boot is None or begun.get("boot") != boot}
+        now = self._present_boot()
+        lost = {key: begun for key, begun in self._open.items() if now is None or begun.get("boot") != now}
         self._lost = {key: begun for key, begun in lost.items() if not begun.get("ahead")}
         self.doubted = len(lost) > len(self._lost)
         self._open.clear()
+
+    def _present_boot(self) -> str | None:
+        return self._boot() if self._boot else boot_id()
 
     def _lock(self) -> None:
         try:
@@ -133,7 +145,16 @@ class Journal:
         """Write ahead that this candidate is about to run, and whether others are built meanwhile."""
         workload, config = candidate.workload.key, dict(candidate.config)
         beside = {"ahead": True} if ahead else {}
-        self._append({"kind": "begin", "key": key, "workload": workload, "config": config, "boot": boot_id(), **beside})
+        self._append(
+            {
+                "kind": "begin",
+                "key": key,
+                "workload": workload,
+                "config": config,
+                "boot": self._present_boot(),
+                **beside,
+            }
+        )
 
     def trial(self, key: str, candidate: Candidate, measurement: Measurement, worker: str | None = None) -> None:
         """Record what came of a candidate; on disk when this returns. `worker` measured it, if not this run."""

@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 from harness.answers import Build, Hello, KernelLimits, Refused, Rotation, Run, RunnerLost, Sensors, Timeouts
 from harness.child import Child, Ended
 from harness.errors import KilnError
+from harness.link import Link
 from harness.runner.protocol import PROTOCOL, GarbageError, Kind
 from kernels.spec import Verdict
 
@@ -41,11 +42,18 @@ class Supervisor:
     """A runner that is started when needed, watched, and replaced. For one thread; a context manager."""
 
     def __init__(
-        self, command: Sequence[str], *, timeouts: Timeouts | None = None, recycle_after: int | None = 200
+        self,
+        command: Sequence[str],
+        *,
+        timeouts: Timeouts | None = None,
+        recycle_after: int | None = 200,
+        link: Link | None = None,
     ) -> None:
+        """`link` is what lies between, None for a process of this machine."""
         self.generation = 0  # how many runners there have been: residency is per generation
         self._command = tuple(command)
-        self._timeouts = timeouts or Timeouts()
+        self._link = link
+        self._timeouts = timeouts or (Timeouts(bytes_per_s=link.bytes_per_s) if link else Timeouts())
         self._recycle_after = recycle_after
         self._child: Child | None = None
         self._spare: Child | None = None  # one that has lost its worker and will begin a fresh one with the next hello
@@ -87,6 +95,16 @@ class Supervisor:
             self._still = still
             if (child := self._child) is not None:
                 child.freeze(still)
+
+    @property
+    def waited_s(self) -> float:
+        """For how long the link has waited in all, for its other end to come back or to cool."""
+        return self._link.waited_s if self._link else 0.0
+
+    def settle(self) -> None:
+        """Wait until the device is fit to be measured, between candidates. Raises KilnError as the link does."""
+        if self._link:
+            self._link.settle()
 
     def recycle_if_due(self) -> bool:
         """Restart a runner that has built its share of programs: drivers leak (Mali's in every sweep).
@@ -223,6 +241,8 @@ class Supervisor:
     def _start(self) -> None:
         if self._child is not None:
             return
+        if self._link:
+            self._link.ready()
         try:
             self._child = self._take_spare() or Child(self._command)
         except OSError as error:
@@ -236,6 +256,9 @@ class Supervisor:
         except Refused as refusal:
             self._end()
             raise KilnError(f"the runner and this program do not understand each other: {refusal.message}") from refusal
+        if (spoken := answer.get("protocol", PROTOCOL)) != PROTOCOL:
+            self._end()
+            raise KilnError(f"the runner speaks protocol {spoken}, and this program {PROTOCOL}: build the runner anew")
         with self._reading("start"):
             hints = dict(answer.get("hints") or {})
             ops = tuple(map(str, answer.get("ops") or ()))
@@ -283,7 +306,7 @@ class Supervisor:
         except Ended as ended:
             # One that died before it read the request was not killed by it.
             verdict = Verdict.CRASHED if op in ("build", "run") and ended.had_read else Verdict.WORKER_LOST
-            raise self._lost(verdict, name or op, str(ended)) from None
+            raise self._lost(verdict, name or op, str(ended), ended.status) from None
         except BaseException:
             self._child.kill()
             self._end()
@@ -308,11 +331,13 @@ class Supervisor:
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise self._lost(Verdict.WORKER_LOST, op, f"gave an incomplete answer ({error!r})") from error
 
-    def _lost(self, verdict: Verdict, op: str, what: str) -> RunnerLost:
+    def _lost(self, verdict: Verdict, op: str, what: str, status: int | None = None) -> RunnerLost:
         assert self._child is not None
         self._child.kill()
         words = self._child.last_words()
         self._end()
+        if self._link and op != "bye":  # whoever says goodbye waits for nobody
+            verdict, what = self._link.judge(op, verdict, what, status)
         doing = "when it started" if op == "start" else f"during {op}"
         return RunnerLost(verdict, op, f"the runner {what} {doing}" + (f"; it said last:\n{words}" if words else ""))
 

@@ -117,7 +117,7 @@ def validate(
 
     def work() -> None:
         nonlocal done
-        with Supervisor(choice.command) as supervisor:
+        with Supervisor(choice.command, link=choice.link) as supervisor:
             meter = Meter(supervisor, choice.sheet)
             while True:
                 with lock:

@@ -6,10 +6,13 @@ where that is only for `make ci`.
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import native
 import pytest
+from phones import Cable
 
+from harness.adb import attach
 from harness.devices import Attached, DeviceChoice, list_devices, runner_command, sheet_from, slug
 from harness.supervisor import Supervisor, Timeouts
 
@@ -51,3 +54,16 @@ def supervisor(device: DeviceChoice) -> Iterator[Supervisor]:
     """A supervised runner of `device` that takes faults; whoever breaks it leaves the next test a fresh one."""
     with Supervisor(device.command, timeouts=Timeouts(build_s=60, run_s=20), recycle_after=None) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _no_phones(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real adb client would start its server, and might find a phone: only a test with a cable has one."""
+    if "cable" not in request.fixturenames:
+        monkeypatch.setattr(attach, "find", lambda: None)
+
+
+@pytest.fixture
+def cable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cable:
+    """A fake adb on the PATH, without a phone yet."""
+    return Cable(tmp_path, monkeypatch)

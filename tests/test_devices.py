@@ -64,7 +64,7 @@ def test_auto_without_a_gpu_is_the_cpu(machine):
     assert resolve("auto").slug == resolve("cpu").slug == "cpu-intel"
 
 
-@pytest.mark.parametrize("name", ["nonsense", "adb", "adreno", "ocl", "", "CPU"])
+@pytest.mark.parametrize("name", ["nonsense", "adbx", "adreno", "ocl", "", "CPU"])
 def test_an_unknown_name_is_told_the_choices(machine, name):
     machine(POCL)
     with pytest.raises(UsageError) as wrong:

@@ -122,6 +122,6 @@ def test_one_device_alone(device: DeviceChoice) -> None:
 
 def test_a_driver_that_crashes_is_a_line_of_the_report(device: DeviceChoice, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.probe_kernels.source", lambda: "not OpenCL C")
-    found = doctor._checkup(device.description, device.command, None)
+    found = doctor._checkup(device, None)
     assert found.wrong is not None
     assert found.wrong.startswith("build_failed")

@@ -122,6 +122,8 @@ def check(request: Request) -> None:
         "--max-dispatch-ms": request.max_dispatch_ms,
         "--priority": request.priority,
         "--performance": request.performance,
+        "--cool-below": request.cool_below,
+        "--lock-clocks": request.lock_clocks,
     }
     if names := [name for name, value in given.items() if value]:
         raise UsageError(f"{names[0]} needs the device itself, and no {request.device} is attached; leave it out")

@@ -94,7 +94,7 @@ class Host:
     meter: Meter = field(init=False)
 
     def __post_init__(self) -> None:
-        self.supervisor = Supervisor(self.choice.command)
+        self.supervisor = Supervisor(self.choice.command, link=self.choice.link)
         limits = {name: getattr(self.held, name) for name in ("max_work_group", "local_bytes")}
         self.meter = Meter(self.supervisor, replace(self.choice.sheet, **limits))
 

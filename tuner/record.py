@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 
 import kernels
+from harness import fitness
 from harness.candidate import Candidate
 from harness.devices import DeviceChoice, resolve
-from harness.errors import KilnError, UsageError
+from harness.errors import DeviceMissing, KilnError, UsageError
+from harness.fitness import fit
 from harness.journal import PROTOCOL, Journal, plain, trial_key
 from harness.measure import Meter
 from harness.probe import ProbeResult
@@ -76,15 +78,16 @@ def main(words: Sequence[str]) -> None:
     add("--variant", metavar="V", help="the variant (default: the family's default one)")
     add("--fix", action="append", default=[], metavar="P=V", help="a parameter that stays at one value, repeatable")
     add("--seed", type=int, default=0, metavar="N", help="of the order (default %(default)s)")
+    fitness.add_arguments(parser)
     add("--out", type=Path, required=True, metavar="F", help="the file, ….npz")
     add_workload(parser)
     args = parser.parse_args(words)
     if args.out.suffix != ".npz" or args.out.is_dir():
         raise UsageError(f"--out must name a .npz file, not {args.out}")
     workload = workload_of(args)
-    device = resolve(args.device)
-    space = part(workload, device, args.variant, args.fix)
-    record(space, device, args.out, np.random.default_rng(abs(args.seed)), say)
+    with fit(resolve(args.device), args.cool_below, args.lock_clocks) as device:
+        space = part(workload, device, args.variant, args.fix)
+        record(space, device, args.out, np.random.default_rng(abs(args.seed)), say)
 
 
 def part(workload: Workload, device: DeviceChoice, variant: str | None, fix: Sequence[str]) -> Slice:
@@ -123,7 +126,11 @@ def record(space: Slice, device: DeviceChoice, out: Path, rng: np.random.Generat
     order = [first, *(configs[i] for i in rng.permutation(len(configs)) if configs[i] != first)]
     found: list[Measurement] = []
     rival: Rival | None = None
-    with Journal(journal_path(out)) as journal, Supervisor(device.command) as supervisor:
+    boot = device.link.boot if device.link else None
+    with (
+        Journal(journal_path(out), boot=boot) as journal,
+        Supervisor(device.command, link=device.link) as supervisor,
+    ):
         asked = {"record": workload.key, "variant": space.variant, **space.fixed}
         probed = opened(journal, supervisor, device, asked, say)
         meter = Meter(supervisor, device.sheet)
@@ -148,9 +155,12 @@ def _measured(
     key = trial_key(candidate, device.description)
     if (known := journal.lookup(key)) is not None:
         return known
+    meter.bench.supervisor.settle()
     journal.begin(key, candidate)
     try:
         measurement = meter.measure(candidate, budget_s=BUDGET_S, rival=rival)
+    except DeviceMissing:  # as in tuner.study
+        raise
     except BaseException:  # Ctrl-C or a full disk: not the candidate's fault
         journal.interrupted(key)
         raise

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import kernels
+from harness import fitness
 from harness.errors import UsageError
 from harness.hinted import LEVELS
 from kernels.plan import load_model
@@ -44,6 +45,8 @@ class Request:
     priority: str | None = None  # hints to the driver, "low", "normal" or "high"; None: none is given
     performance: str | None = None
     trials: int | None = None  # of each workload at most, those that the journal has already counted
+    cool_below: float | None = None  # °C that a phone's battery may have when a trial starts; None: as usual
+    lock_clocks: float | None = None  # MHz that a rooted phone's GPU is locked at, at most; None: it is not
     require_device: bool = False  # without the named GPU the run is an error, and predicts nothing
 
     @property
@@ -54,7 +57,7 @@ class Request:
     def as_json(self) -> dict[str, object]:
         """What decides the outcome, for the journal and the document's provenance."""
         return {
-            "device": self.device,
+            "device": "adb" if self.device.startswith("adb:") else self.device,  # a serial number is nobody's business
             "models": list(self.models),
             "kernels": list(self.kernels),
             "weights": list(self.weights),
@@ -76,7 +79,12 @@ class Request:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of a tuning run."""
     add = parser.add_argument
-    add("--device", default="auto", metavar="D", help="auto, cpu, a device sheet, ocl:SUBSTRING or exec:'COMMAND'")
+    add(
+        "--device",
+        default="auto",
+        metavar="D",
+        help="auto, cpu, a device sheet, ocl:SUBSTRING, adb, adb:SERIAL or exec:'COMMAND' (default %(default)s)",
+    )
     add("--model", action="append", metavar="M", help=f"model to plan for, repeatable (default {DEFAULT_MODEL})")
     add("--kernels", metavar="A,B", help="families to tune (default all)")
     add("--weights", default=",".join(DEFAULT_WEIGHTS), metavar="F,G", help="weight formats (default %(default)s)")
@@ -107,6 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, what in (("priority", "scheduling against graphics"), ("performance", "clocks")):
         add(f"--{name}", choices=LEVELS, help=f"hint to the driver for {what}, where it takes one (default none)")
+    fitness.add_arguments(parser)
     add("--objectives", default="", metavar="A,B", help=f"a Pareto table over some of {', '.join(OBJECTIVES)}")
     add("--storage", metavar="URL", help="share the study: journal:PATH, postgresql+psycopg://… or grpc://HOST:PORT")
     add("--require-device", action="store_true", help="fail (exit code 3) where the named GPU is not attached")
@@ -162,6 +171,8 @@ def from_arguments(args: argparse.Namespace) -> Request:
         max_dispatch_ms=args.max_dispatch_ms,
         priority=args.priority,
         performance=args.performance,
+        cool_below=args.cool_below,
+        lock_clocks=args.lock_clocks,
         storage=args.storage,
         trials=args.trials,
         require_device=args.require_device,

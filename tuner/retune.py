@@ -15,8 +15,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from harness import fitness
 from harness.devices import DeviceChoice, resolve
 from harness.errors import KilnError, UsageError
+from harness.fitness import fit
 from harness.hinted import hinted
 from harness.journal import Journal
 from harness.measure import Meter
@@ -51,6 +53,7 @@ def main(words: Sequence[str]) -> None:
     add("--delta", action="store_true", help="only what FILE holds; for a whole search use python -m tuner")
     add("--top", type=int, default=TOP, metavar="N", help="runners-up of each entry (default %(default)s)")
     add("--device", metavar="D", help="default: as FILE was made")
+    fitness.add_arguments(parser)
     add("--out", type=Path, metavar="F", help="the new document (default FILE with .retuned.json); may be FILE itself")
     add("--json", action="store_true", help="print the table as JSON on stdout")
     args = parser.parse_args(words)
@@ -63,20 +66,43 @@ def main(words: Sequence[str]) -> None:
     out = args.out or args.file.with_suffix(".retuned.json")
     if out.is_dir() or out.suffix != ".json":
         raise UsageError(f"--out must name a .json file, not {out}")
-    found = retune(args.file, out, args.top, args.device, _to_stderr if args.json else say)
+    found = retune(
+        args.file, out, args.top, args.device, _to_stderr if args.json else say, args.cool_below, args.lock_clocks
+    )
     say(json_text([_row(finding) for finding in found]) if args.json else _table(found))
     if bad := [finding.veteran.entry.id for finding in found if finding.state == "suspicious"]:
         raise KilnError(f"{len(bad)} of {len(found)} entries are suspicious; python -m tuner searches them anew")
 
 
-def retune(file: Path, out: Path, top: int, device_name: str | None, say: Callable[[str], None]) -> list[Finding]:
+def retune(
+    file: Path,
+    out: Path,
+    top: int,
+    device_name: str | None,
+    say: Callable[[str], None],
+    cool_below: float | None = None,
+    lock_clocks: float | None = None,
+) -> list[Finding]:
     """Measure, decide and write; one finding per entry. Raises KilnError; what was measured stays in the journal."""
     try:
         document = tuned.load(file)
     except ValueError as error:
         raise KilnError(str(error)) from error
     request = _request(document)
-    device = hinted(resolve(device_name or request.device), priority=request.priority, performance=request.performance)
+    asked = hinted(resolve(device_name or request.device), priority=request.priority, performance=request.performance)
+    with fit(asked, cool_below, lock_clocks) as device:
+        return _retune(file, out, top, document, request, device, say)
+
+
+def _retune(
+    file: Path,
+    out: Path,
+    top: int,
+    document: TunedConfig,
+    request: Request,
+    device: DeviceChoice,
+    say: Callable[[str], None],
+) -> list[Finding]:
     _same_device(document, device, file)
     say(f"{device.slug}: driver {_driver(document, device)}")
     if document.edited:
@@ -85,7 +111,7 @@ def retune(file: Path, out: Path, top: int, device_name: str | None, say: Callab
     old = veterans(document, past, device.sheet, top)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     with Journal(journal_path(out)) as journal:
-        with Supervisor(device.command) as supervisor:
+        with Supervisor(device.command, link=device.link) as supervisor:
             setting = Setting(request, device, journal, Meter(supervisor, device.sheet), say)
             study = Delta(setting, supervisor, document, past, digest, top)
             lost = [study.measure(veteran) for veteran in old]

@@ -11,6 +11,7 @@ from pathlib import Path
 from harness import ahead
 from harness.devices import DeviceChoice, known_sheet, resolve
 from harness.errors import KilnError
+from harness.fitness import fit
 from harness.hinted import hinted
 from harness.journal import Journal
 from harness.measure import Meter
@@ -43,15 +44,21 @@ def journal_path(out: Path) -> Path:
 
 def tune(request: Request, say: Callable[[str], None]) -> list[Decision]:
     """Carry out a request and write its document. Raises KilnError and its kin; everything finished is kept."""
-    device = hinted(resolve(request.device), priority=request.priority, performance=request.performance)
+    asked = hinted(resolve(request.device), priority=request.priority, performance=request.performance)
+    with fit(asked, request.cool_below, request.lock_clocks) as device:
+        return _tune(request, device, say)
+
+
+def _tune(request: Request, device: DeviceChoice, say: Callable[[str], None]) -> list[Decision]:
     planned = planned_of(request, say)
     out = out_path(request, device)
-    with Journal(journal_path(out), retry_crashed=request.retry_crashed) as journal:
+    boot = device.link.boot if device.link else None
+    with Journal(journal_path(out), retry_crashed=request.retry_crashed, boot=boot) as journal:
         _greet(journal, device, say)
         with (
             _crew(request, journal, say) as crew,
             ahead.opened(device, may_build_ahead(journal, crew, say)) as (command, builders),
-            Supervisor(command) as supervisor,
+            Supervisor(command, link=device.link) as supervisor,
         ):
             for hint, outcome in supervisor.hello().hints.items():
                 say(f"{hint}: {outcome}")

@@ -13,6 +13,7 @@ from operator import attrgetter
 
 import kernels
 from harness.candidate import Candidate
+from harness.errors import DeviceMissing
 from harness.journal import trial_key
 from harness.probe import ProbeResult, limit
 from harness.racing import Rival
@@ -136,9 +137,9 @@ class Study:
                 job.space.family, job.workload, job.candidate(job.default).layouts
             )
             progress.workload(job.name)
-            start = time.monotonic()
+            start = self._now()
             job.outcome = self._search_one(turn, seconds, progress, spent, start)
-            spent += time.monotonic() - start
+            spent += self._now() - start
         return spent
 
     def _search_one(self, turn: Turn, seconds: float, progress: Progress, spent: float, start: float) -> Outcome:
@@ -159,7 +160,7 @@ class Study:
             return measurement
 
         def watch(trial: Trial, outcome: Outcome) -> None:
-            progress.trial(trial, outcome, job.limit_ns, spent + time.monotonic() - start)
+            progress.trial(trial, outcome, job.limit_ns, spent + self._now() - start)
 
         stop = Stop(seconds)
         if turn.trials is not None:
@@ -179,8 +180,13 @@ class Study:
             seed=self._request.seed,
             watch=watch,
             foretell=None if ahead is None else lambda configs: ahead.want([job.candidate(c) for c in configs]),
+            clock=self._now,
         )
         return outcome.after([trial for trial in earlier if trial not in known])
+
+    def _now(self) -> float:
+        """Seconds that pass while searching: those in which a phone cools, or is away, do not count."""
+        return time.monotonic() - self._meter.bench.supervisor.waited_s
 
     def _key(self, candidate: Candidate) -> str:
         return trial_key(candidate, self._device.description)
@@ -188,9 +194,12 @@ class Study:
     def _measure(self, candidate: Candidate, rival: Rival | None) -> Measurement:
         """Measure between two journal records: written ahead, and as finished."""
         key = self._key(candidate)
+        self._meter.bench.supervisor.settle()
         self._journal.begin(key, candidate, ahead=self._meter.ahead is not None)
         try:
             measurement = self._meter.measure(candidate, budget_s=TRIAL_BUDGET_S, rival=rival)
+        except DeviceMissing:  # it went away during this one: if it has gone down, the journal's reader will know
+            raise
         except BaseException:  # Ctrl-C, a full disk or a mistake of ours: none of them is the candidate's fault
             self._journal.interrupted(key)
             raise
