@@ -77,7 +77,7 @@ def profile(
     Raises KilnError where a job cannot run right, where memory is short, or where the runner is lost.
     """
     start_ns = time.monotonic_ns()
-    with Supervisor(choice.command) as supervisor:
+    with Supervisor(choice.command, link=choice.link) as supervisor:
         recorder: Recorder | None = None
         why: str | None = "it was not asked for: --telemetry"
         try:

@@ -61,7 +61,7 @@ class Live:
 
 def searches(space: Recorded, part: Slice, device: DeviceChoice, seeds: Sequence[int], trials: int) -> Iterator[Live]:
     """One search a seed over what was recorded of `part`. Raises KilnError as a run does."""
-    with Supervisor(device.command) as supervisor:
+    with Supervisor(device.command, link=device.link) as supervisor:
         probed = probe(supervisor, device.sheet)
         for seed in seeds:
             meter = Meter(supervisor, device.sheet)

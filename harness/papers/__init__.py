@@ -88,7 +88,7 @@ def measure(
         steps()
     if choice is None or not needs_device(wanted):
         return Found(errors=errors)
-    with Supervisor(choice.command) as supervisor:
+    with Supervisor(choice.command, link=choice.link) as supervisor:
         probed = probe(supervisor, choice.sheet)
         steps()
         ground = Ground(Meter(supervisor, choice.sheet), choice, probed, documents, compute)

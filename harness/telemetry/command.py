@@ -52,9 +52,8 @@ def record(
     choice = resolve(device)
     if choice.python_runner:
         return _sampled(start(choice, period_ms=period_ms), seconds, marks)
-    shell = choice.link.shell if choice.link else None
     with Supervisor(choice.command, link=choice.link) as supervisor:
-        return _sampled(start(choice, supervisor, period_ms=period_ms, shell=shell), seconds, marks)
+        return _sampled(start(choice, supervisor, period_ms=period_ms), seconds, marks)
 
 
 def _sampled(recorder: Recorder, seconds: float, marks: Iterable[str] | None) -> tuple[Recording, bool]:

@@ -110,10 +110,12 @@ def start(
     """Begin to record a device's signals; this machine's where `device` is None or behind the Python runner.
 
     A device behind another runner is sampled by that runner (`supervisor`, which the caller goes on using in the same
-    thread). `shell` runs a command on the device, for what only dumpsys tells. `period_ms` is the shortest period of
-    any signal. `read` reads one of this machine's files. Raises KilnError where the device's runner fails; one that
-    cannot sample leaves every signal unavailable.
+    thread). `shell` runs a command on the device, for what only dumpsys tells; a phone on a cable brings its own.
+    `period_ms` is the shortest period of any signal. `read` reads one of this machine's files. Raises KilnError where
+    the device's runner fails; one that cannot sample leaves every signal unavailable.
     """
+    if shell is None and device is not None and device.link:
+        shell = device.link.shell
     if device is None or device.python_runner:
         return Recorder(LocalFeed(read), shell, period_ms, platform)
     if supervisor is None:
