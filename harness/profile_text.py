@@ -2,95 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness import bench, trace
-from harness.devices import resolve
-from harness.errors import UsageError
+from harness import trace
 from harness.probe import broken
 from harness.profile_nouns import Profile, StepProfile
-from harness.profiling import REPEATS, profile
 from harness.shares import Row, Spread, Totals, rows, totals
-from harness.step import remarks, steps
-from harness.tables import MISSING, bytes_text, json_text, percent_text, say, table, time_text
+from harness.tables import MISSING, bytes_text, percent_text, table, time_text
 from harness.telemetry import Recording
 from harness.telemetry import Spread as Summary
-from kernels.gemm_prefill import ROWS
-from kernels.jobs import Ask
-from kernels.models import ModelSheet, load_model
-from kernels.plan import CONTEXT, OVERLAP
 from kernels.select import WORDS, Level
-from kernels.spec import WeightFormat
-from kernels.tuned import TunedConfig
 
 LEFT_OUT = "looking up embeddings, activation and product behind separate gate and up GEMVs, choosing a token"
 HEADERS = ("family", "launches", "time", "±", "share", "gaps before", "% of limit", "limited by")
 Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's options, --device and --json apart."""
-    add = parser.add_argument
-    add("--model", default="gemma-2b", metavar="M", help="a model sheet (default %(default)s)")
-    add("--prompt", type=int, default=128, metavar="N", help="tokens of the prefill (default %(default)s)")
-    add("--context", type=int, metavar="N", help=f"positions cached at the decode step (default {CONTEXT} or more)")
-    add("--weights", default="int4/g128", metavar="F", help="format of the decoder's weights (default %(default)s)")
-    add("--act", default="fp16", choices=("fp16", "fp32"), help="activations (default %(default)s)")
-    add("--compute", default="fp32", choices=("fp32", "fp16", "int8"), help="arithmetic (default %(default)s)")
-    add("--cache", default="fp16", choices=("fp16", "int8", "int4"), help="the KV cache (default %(default)s)")
-    add("--config", action="append", type=Path, metavar="FILE", help="tuned configs (default: results/)")
-    add("--repeats", type=int, default=REPEATS, metavar="N", help="of every step (default %(default)s)")
-    add("--trace", type=Path, metavar="F", help="write a Chrome trace, telemetry included; Perfetto opens it")
-    add("--telemetry", action="store_true", help="sample clocks, temperatures, utilisation and power beside it")
-
-
-def run(args: argparse.Namespace, document: Callable[[Path], TunedConfig], progress: Progress) -> None:
-    """The command. Raises UsageError, DeviceMissing and KilnError."""
-    sheet, ask = _asked(args)
-    if args.repeats < 1:
-        raise UsageError(f"--repeats {args.repeats}: at least one repeat is needed")
-    if args.trace:
-        trace.claim(args.trace)
-    choice = resolve(args.device)
-    documents = [document(path) for path in args.config or bench.documents(choice)]
-    with progress("step") as tell:
-        found = profile(
-            choice,
-            sheet.name,
-            steps(sheet, ask),
-            documents,
-            notes=remarks(sheet, ask),
-            repeats=args.repeats,
-            record=bool(args.telemetry or args.trace),
-            tell=tell,
-        )
-    if args.trace:
-        trace.write(args.trace, found)
-    say(json_text(to_json(found)) if args.json else text(found, args.trace))
-
-
-def _asked(args: argparse.Namespace) -> tuple[ModelSheet, Ask]:
-    """The model and what is asked of it. Raises UsageError."""
-    if not 2 <= args.prompt <= ROWS:
-        raise UsageError(f"--prompt {args.prompt}: a prefill has 2 to {ROWS} tokens, as many as the GEMM takes at once")
-    context = max(CONTEXT, args.prompt + 1) if args.context is None else args.context
-    if context <= args.prompt:
-        raise UsageError(
-            f"--context {context}: when a token is decoded, the {args.prompt} of the prompt and it are cached; "
-            f"give {args.prompt + 1} or more"
-        )
-    try:
-        WeightFormat.parse(args.weights)
-        sheet = load_model(args.model)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    rows = (1, args.prompt)
-    return sheet, Ask((args.weights,), args.act, args.compute, args.cache, rows, context, overlap=OVERLAP)
 
 
 # ---------------------------------------------------------------- for people

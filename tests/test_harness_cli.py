@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import cli, origin
-from harness.cli import main, probe_text
+from harness import origin, verbs
+from harness.cli import main
 from harness.devices import DeviceChoice
 from harness.doctor import Report
 from harness.errors import DeviceMissing
@@ -41,7 +41,7 @@ def test_a_device_that_is_not_there_is_3(capsys: pytest.CaptureFixture[str], mon
     def missing(name: str) -> DeviceChoice:
         raise DeviceMissing("no Adreno 750 is attached")
 
-    monkeypatch.setattr(cli, "resolve", missing)
+    monkeypatch.setattr(verbs.probe, "resolve", missing)
     assert main(["probe", "--device", "adreno750"]) == 3
     assert capsys.readouterr().err == "kiln: no Adreno 750 is attached\n"
 
@@ -52,7 +52,7 @@ def test_doctor_prints_the_sheet_of_a_device_that_is_not_there(
     def missing(name: str) -> DeviceChoice:
         raise DeviceMissing("no such GPU is attached")
 
-    monkeypatch.setattr(cli, "resolve", missing)
+    monkeypatch.setattr(verbs.doctor, "resolve", missing)
     for name in sheet_names():
         assert main(["doctor", "--device", name]) == 0
         told = capsys.readouterr().out
@@ -91,8 +91,8 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 def test_probe_prints_a_table_or_json(
     device: DeviceChoice, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "resolve", lambda name: device)
-    monkeypatch.setattr(cli, "probe", lambda supervisor, sheet: PROBED)
+    monkeypatch.setattr(verbs.probe, "resolve", lambda name: device)
+    monkeypatch.setattr(verbs.probe, "probe", lambda supervisor, sheet: PROBED)
     assert main(["probe"]) == 0
     words = capsys.readouterr().out
     for part in (device.slug, "40.0 GB/s", "40.0 GFLOPS", "39.0 to 41.0", "float8 own, 64 items by 1", "note: float16"):
@@ -103,7 +103,7 @@ def test_probe_prints_a_table_or_json(
 
 def test_a_noisy_probe_says_so(device: DeviceChoice) -> None:
     noisy = Rate(40.0, (30.0, 45.0), RATE.kernel)
-    words = probe_text(device, ProbeResult(noisy, RATE, {"fp32": RATE}, 200.0, 2000.0, 1, None, False, ()))
+    words = verbs.probe.probe_text(device, ProbeResult(noisy, RATE, {"fp32": RATE}, 200.0, 2000.0, 1, None, False, ()))
     assert "note: read varies by ±19 %" in words
     assert "read, partly cached" in words
 

@@ -11,7 +11,7 @@ import toy_family as toy
 from test_families import CPU, NARROW, WIDE, families
 
 import kernels
-from harness import cli, emulation, validate
+from harness import cli, emulation, validate, verbs
 from harness.agenda import plan
 from harness.devices import DeviceChoice
 from harness.legal import Picks, claims, covering
@@ -215,7 +215,7 @@ def test_a_report_says_what_ran_and_what_did_not():
     ],
 )
 def test_the_exit_code_is_the_outcome(rows, code, sentence, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "resolve", lambda name: None)
+    monkeypatch.setattr(verbs.validate, "resolve", lambda name: None)
     monkeypatch.setattr(validate, "validate", lambda *args, **more: Report("here", "a CPU", {}, rows))
     assert cli.main(["validate", "--device", "cpu"]) == code
     told = capsys.readouterr()

@@ -6,8 +6,7 @@ import contextlib
 import queue
 import threading
 import time
-from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
@@ -15,23 +14,13 @@ from statistics import fmean
 from harness.devices import resolve
 from harness.errors import KilnError, UsageError
 from harness.supervisor import Supervisor
-from harness.tables import MISSING, json_text, say, table
-from harness.telemetry.nouns import PHASES, Recording, Signal
+from harness.tables import MISSING, json_text, table
+from harness.telemetry.nouns import Recording, Signal
 from harness.telemetry.recorder import Recorder, start
 
 SHORTEST_MS = 100.0
 _POLL_S = 1.0
 _COSTLY_PERCENT = 1.0
-
-
-def verb(args: Namespace) -> None:
-    """The verb. Raises UsageError, DeviceMissing and KilnError; KeyboardInterrupt when all has been written."""
-    recording, interrupted = record(args.device, args.seconds, args.period_ms, _stdin() if args.mark else None)
-    if args.out:
-        save(recording, args.out)
-    say(json_text(recording.to_json()) if args.json else text(recording))
-    if interrupted:
-        raise KeyboardInterrupt
 
 
 def record(
@@ -77,7 +66,7 @@ def _sampled(recorder: Recorder, seconds: float, marks: Iterable[str] | None) ->
     return recorder.stop(), interrupted
 
 
-def _stdin() -> Iterator[str]:
+def stdin_lines() -> Iterator[str]:
     """Lines as they come; unbuffered, because a thread that waits in a buffer of Python's stops its exit. Raises
     UsageError."""
     try:
@@ -167,18 +156,3 @@ def _notes(recording: Recording) -> list[str]:
     else:
         notes.append(f"battery life: {used['battery_why']}")
     return notes
-
-
-def add_arguments(option: Callable[..., object], devices: str) -> None:
-    """The verb's options."""
-    option("--device", metavar="D", help=f"{devices} (default: this machine, which needs no OpenCL)")
-    option("--seconds", type=float, default=5.0, metavar="S", help="how long (default %(default)g)")
-    option(
-        "--period-ms", type=float, default=SHORTEST_MS, metavar="MS", help="the shortest period (default %(default)g)"
-    )
-    option("--out", type=Path, metavar="FILE", help="keep the recording here")
-    option(
-        "--mark",
-        action="store_true",
-        help=f"take the name of each phase that begins ({', '.join(PHASES)}) from a line on stdin; its end ends all",
-    )
