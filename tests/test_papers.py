@@ -199,9 +199,9 @@ def test_table_3_sums_calls_and_says_what_is_missing() -> None:
 def test_table_3_has_no_sum_where_a_kernel_failed() -> None:
     found = [encoder_kernel("qkv", 12, None), encoder_kernel("norm", 25, 100)]
     said = encoders.text(found, "some-gpu")
-    assert "text encoder  [1, 77]          –        –" in said.replace("–        –", "–        –")
+    assert "text encoder  [1, 77]          –        –" in said
     assert "wrong_result at M=1" in said
-    assert "text norm: 500 % of the probed limit is impossible" in said.replace("\n ", "")
+    assert "text norm: 500 % of the probed limit is impossible" in said
     assert encoders.to_json(found)["encoders"]["text"]["default"] is None
 
 
@@ -233,8 +233,8 @@ def test_figure_3_tells_growth_and_the_second_copy() -> None:
     assert "4 MiB" in said
     assert "40 MiB" in said
     assert "the paper gives no time or size for it" in said
-    failed = concat.text([concat_row(128, 2e3, None)], "some-gpu")
-    assert "copying moves nothing: it failed" in failed.replace("\n  ", " ")
+    failed = " ".join(concat.text([concat_row(128, 2e3, None)], "some-gpu").split())
+    assert "copying moves nothing: it failed" in failed
     assert "cannot be compared" in failed
 
 
