@@ -21,6 +21,7 @@ from harness.telemetry.recorder import Recorder, start
 SHORTEST_MS = 100.0
 _POLL_S = 1.0
 _COSTLY_PERCENT = 1.0
+_Told = queue.SimpleQueue[tuple[int, str | None]]  # when a line came, and the line; None where they have ended
 
 
 def record(
@@ -36,21 +37,21 @@ def record(
         raise UsageError("--seconds is a time above 0")
     if not (isfinite(period_ms) and period_ms >= SHORTEST_MS):
         raise UsageError(f"--period-ms is {SHORTEST_MS:g} at least: no source is read more often")
+    told: _Told = queue.SimpleQueue()
+    if marks is not None:  # from now on: a line that comes while the device is looked for is stamped then
+        threading.Thread(target=_listen, args=(marks, told), daemon=True).start()
     if device is None:
-        return _sampled(start(period_ms=period_ms), seconds, marks)
+        return _sampled(start(period_ms=period_ms), seconds, told)
     choice = resolve(device)
     if choice.python_runner:
-        return _sampled(start(choice, period_ms=period_ms), seconds, marks)
+        return _sampled(start(choice, period_ms=period_ms), seconds, told)
     with Supervisor(choice.command, link=choice.link) as supervisor:
-        return _sampled(start(choice, supervisor, period_ms=period_ms), seconds, marks)
+        return _sampled(start(choice, supervisor, period_ms=period_ms), seconds, told)
 
 
-def _sampled(recorder: Recorder, seconds: float, marks: Iterable[str] | None) -> tuple[Recording, bool]:
+def _sampled(recorder: Recorder, seconds: float, told: _Told) -> tuple[Recording, bool]:
     end = time.monotonic() + seconds
     phases = _Marked(recorder)
-    told: queue.SimpleQueue[tuple[int, str | None]] = queue.SimpleQueue()
-    if marks is not None:
-        threading.Thread(target=_listen, args=(marks, told), daemon=True).start()
     interrupted = True
     with contextlib.suppress(KeyboardInterrupt):
         while (left := end - time.monotonic()) > 0:
@@ -76,7 +77,7 @@ def stdin_lines() -> Iterator[str]:
     return (line.decode(errors="replace") for line in raw)
 
 
-def _listen(marks: Iterable[str], told: queue.SimpleQueue[tuple[int, str | None]]) -> None:
+def _listen(marks: Iterable[str], told: _Told) -> None:
     """In a thread of its own: a line is stamped when it comes, and nothing waits for the next one."""
     for line in marks:
         told.put((time.monotonic_ns(), line.strip()))
