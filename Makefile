@@ -124,7 +124,7 @@ build/kiln-runner-sanitized: $(NATIVE) $(NATIVE_HEADERS)
 	$(CC) $(NATIVE_FLAGS) -Werror $(SANITIZE) -pthread $(NATIVE) -o $@ -ldl
 
 runner-check: setup runner ## the native runner's longer tests: fault injections through it, damaged streams under sanitizers
-	$(PY) -m pytest -m slow tests/test_native.py tests/test_native_damage.py tests/test_hostile.py
+	$(PY) -m pytest -m slow tests/test_native.py tests/test_native_damage.py tests/test_hostile.py tests/test_supervisor.py
 
 SECONDS ?= 20
 runner-fuzz: build/kiln-fuzz ## libFuzzer on the native runner's input: make runner-fuzz SECONDS=20
