@@ -115,7 +115,7 @@ build/kiln-runner-aarch64: $(NATIVE) $(NATIVE_HEADERS)
 	@mkdir -p build
 	aarch64-linux-gnu-gcc $(NATIVE_FLAGS) -Werror -pthread $(NATIVE) -o $@ -ldl
 
-build/arm64-pocl/done: tests/native/arm64_pocl.sh # 120 MB of packages; where they cannot be had, its test is skipped
+build/arm64-pocl/done: tests/native/arm64_pocl.sh | build/kiln-runner-aarch64 # 120 MB of packages; where they cannot be had, its test is skipped
 	@command -v apt-get >/dev/null && tests/native/arm64_pocl.sh build/arm64-pocl || echo "Debian's PoCL for arm64 is not to be had here"
 
 runner-sanitized: build/kiln-runner-sanitized ## the native runner under AddressSanitizer and UndefinedBehaviorSanitizer
