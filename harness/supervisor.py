@@ -33,6 +33,7 @@ __all__ = [
     "Timeouts",
 ]
 
+
 class Supervisor:
     """A runner that is started when needed, watched, and replaced. For one thread; a context manager."""
 
