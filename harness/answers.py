@@ -28,7 +28,6 @@ class Timeouts:
     build_s: float = 120.0  # phones' compilers: "seconds, occasionally minutes"
     run_s: float = 60.0
     other_s: float = 30.0
-    grace_s: float = 5.0  # for a runner that ends what hangs by itself, to do so and say it
     bytes_per_s: float = 10e6  # the slowest link that a transfer is given time for
 
 

@@ -33,6 +33,8 @@ __all__ = [
     "Timeouts",
 ]
 
+_GRACE_S = 5.0  # for a runner that has a limit of its own to keep it and say so
+
 
 class Supervisor:
     """A runner that is started when needed, watched, and replaced. For one thread; a context manager."""
@@ -236,7 +238,7 @@ class Supervisor:
         deadline = time.monotonic() + timeout_s
         if self._hello is not None and "limit" in self._hello.ops:  # it ends what hangs by itself, and lives on
             frame["limit_ms"] = round(timeout_s * 1000)
-            deadline += self._timeouts.grace_s
+            deadline += _GRACE_S
         try:
             answer, out = self._child.ask(frame, blobs, deadline)
             if type(answer.get("ok")) is not bool:

@@ -6,6 +6,10 @@ or "ok": false with "error": {"kind", "message", "fatal"} of the kinds below; "f
 longer be trusted, so that the host should start another runner. One request is answered before the next is read. A
 runner never dies of a bad request, and ends when its input does.
 
+A runner of two processes (the native one) outlives its driver: "crashed" says that the process with the driver ended,
+"timeout" that it was killed after the request's `limit_ms`, which any request may carry where hello's ops have "limit".
+Both are fatal, and what was resident is gone; but the same runner answers the next request with a fresh process.
+
     hello {protocol}                           → {protocol, runner, device: {…}, sensors: [name, …], hints?}
                                                   hints: {priority?, performance?}: what came of each that the
                                                   runner was started with, in words
@@ -38,10 +42,6 @@ runner never dies of a bad request, and ends when its input does.
 
 A missing optional field means null. Numbers are finite. Buffer names are the host's choice; content goes by
 "sha256:…", so that weights cross once.
-
-A runner of two processes (the native one) outlives its driver: "crashed" says that the process with the driver ended,
-"timeout" that it was killed after the request's `limit_ms`, which any request may carry where hello's ops have "limit".
-Both are fatal, and what was resident is gone; but the same runner answers the next request with a fresh process.
 """
 
 from __future__ import annotations
