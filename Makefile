@@ -133,7 +133,7 @@ build/kiln-runner-aarch64: $(NATIVE) $(NATIVE_HEADERS)
 	@mkdir -p build
 	aarch64-linux-gnu-gcc $(NATIVE_FLAGS) -Werror -pthread $(NATIVE) -o $@ -ldl
 
-build/arm64-pocl/done: tests/native/arm64_pocl.sh # 120 MB of packages; where they cannot be had, its test is skipped
+build/arm64-pocl/done: tests/native/arm64_pocl.sh | build/kiln-runner-aarch64 # 120 MB of packages; where they cannot be had, its test is skipped
 	@command -v apt-get >/dev/null && tests/native/arm64_pocl.sh build/arm64-pocl || echo "Debian's PoCL for arm64 is not to be had here"
 
 runner-sanitized: build/kiln-runner-sanitized ## the native runner under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -142,7 +142,7 @@ build/kiln-runner-sanitized: $(NATIVE) $(NATIVE_HEADERS)
 	$(CC) $(NATIVE_FLAGS) -Werror $(SANITIZE) -pthread $(NATIVE) -o $@ -ldl
 
 runner-check: setup runner ## the native runner's longer tests: fault injections through it, damaged streams under sanitizers
-	$(PY) -m pytest -m slow tests/test_native.py tests/test_native_damage.py tests/test_hostile.py
+	$(PY) -m pytest -m slow tests/test_native.py tests/test_native_damage.py tests/test_hostile.py tests/test_supervisor.py
 
 SECONDS ?= 20
 runner-fuzz: build/kiln-fuzz ## libFuzzer on the native runner's input: make runner-fuzz SECONDS=20

@@ -26,7 +26,6 @@ struct supervisor {
     const struct options *options;
     int in, out;
     struct child child;
-    bool was_ready; // some worker has opened the device
     struct source host, answers;
     uint64_t deadline_ns; // of the present request, 0 = none
     uint64_t hung_up_ns;  // since when the host is known to be gone, in the present request; 0 = it is there
@@ -112,11 +111,7 @@ static enum outcome start(struct supervisor *s) {
     struct envelope envelope = {0};
     enum outcome outcome = from_worker(s, &envelope, sizeof envelope);
     if (outcome == FINE && (envelope.magic != ENVELOPE || !envelope.ready)) outcome = GARBAGE;
-    if (outcome == FINE) {
-        s->was_ready = true;
-    } else {
-        child_end(&s->child, outcome == GONE ? GOODBYE_MS : 0);
-    }
+    if (outcome != FINE) child_end(&s->child, outcome == GONE ? GOODBYE_MS : 0);
     return outcome;
 }
 
