@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from profiles import made_up
 
-from harness import cli, profile_text, shares
+from harness import cli, profile_text, shares, verbs
 from harness.errors import KilnError
 from harness.probe import Limit
 from harness.profile_nouns import Profile
@@ -102,7 +102,7 @@ def test_a_document_that_is_not_there_is_one_sentence(
     def never(*words: Any, **more: Any) -> Profile:
         raise KilnError("it ran")
 
-    monkeypatch.setattr(profile_text, "resolve", lambda name: None)
+    monkeypatch.setattr(verbs.profile, "resolve", lambda name: None)
     monkeypatch.setattr(profile_text, "profile", never)
     assert cli.main(["profile", "--config", "build/nowhere.json"]) == 1
     assert "build/nowhere.json" in capsys.readouterr().err
