@@ -103,6 +103,6 @@ def test_a_document_that_is_not_there_is_one_sentence(
         raise KilnError("it ran")
 
     monkeypatch.setattr(verbs.profile, "resolve", lambda name: None)
-    monkeypatch.setattr(profile_text, "profile", never)
+    monkeypatch.setattr(verbs.profile, "profile", never)
     assert cli.main(["profile", "--config", "build/nowhere.json"]) == 1
     assert "build/nowhere.json" in capsys.readouterr().err
