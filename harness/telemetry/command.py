@@ -21,15 +21,15 @@ from harness.telemetry.recorder import Recorder, start
 SHORTEST_MS = 100.0
 _POLL_S = 1.0
 _COSTLY_PERCENT = 1.0
-_Told = queue.SimpleQueue[tuple[int, str | None]]  # when a line came, and the line; None where they have ended
+_Marks = queue.SimpleQueue[tuple[int, str | None]]  # when a line came, and the line; None where they have ended
 
 
 def record(
-    device: str | None, seconds: float, period_ms: float, marks: Iterable[str] | None = None
+    device: str | None, seconds: float, period_ms: float, lines: Iterable[str] | None = None
 ) -> tuple[Recording, bool]:
-    """Sample a device (None: this machine, no OpenCL needed) for a time, or until `marks` ends if that comes first.
+    """Sample a device (None: this machine, no OpenCL needed) for a time, or until `lines` end if that comes first.
 
-    A line of `marks` begins the phase that it names and ends the one before; an empty line only ends it. A phase that
+    A line begins the phase that it names and ends the one before; an empty line only ends it. A phase that
     begins again is the next repeat. Gives the recording, and whether Ctrl-C ended it. Raises UsageError, DeviceMissing
     and KilnError.
     """
@@ -37,26 +37,24 @@ def record(
         raise UsageError("--seconds is a time above 0")
     if not (isfinite(period_ms) and period_ms >= SHORTEST_MS):
         raise UsageError(f"--period-ms is {SHORTEST_MS:g} at least: no source is read more often")
-    told: _Told = queue.SimpleQueue()
-    if marks is not None:  # from now on: a line that comes while the device is looked for is stamped then
-        threading.Thread(target=_listen, args=(marks, told), daemon=True).start()
+    marks = _heard(lines)  # from now on: a line that comes while the device is looked for is stamped then
     if device is None:
-        return _sampled(start(period_ms=period_ms), seconds, told)
+        return _sampled(start(period_ms=period_ms), seconds, marks)
     choice = resolve(device)
     if choice.python_runner:
-        return _sampled(start(choice, period_ms=period_ms), seconds, told)
+        return _sampled(start(choice, period_ms=period_ms), seconds, marks)
     with Supervisor(choice.command, link=choice.link) as supervisor:
-        return _sampled(start(choice, supervisor, period_ms=period_ms), seconds, told)
+        return _sampled(start(choice, supervisor, period_ms=period_ms), seconds, marks)
 
 
-def _sampled(recorder: Recorder, seconds: float, told: _Told) -> tuple[Recording, bool]:
+def _sampled(recorder: Recorder, seconds: float, marks: _Marks) -> tuple[Recording, bool]:
     end = time.monotonic() + seconds
     phases = _Marked(recorder)
     interrupted = True
     with contextlib.suppress(KeyboardInterrupt):
         while (left := end - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):
-                t_ns, name = told.get(timeout=min(_POLL_S, left))
+                t_ns, name = marks.get(timeout=min(_POLL_S, left))
                 if name is None:
                     break
                 phases.begin(name, t_ns)
@@ -77,11 +75,18 @@ def stdin_lines() -> Iterator[str]:
     return (line.decode(errors="replace") for line in raw)
 
 
-def _listen(marks: Iterable[str], told: _Told) -> None:
-    """In a thread of its own: a line is stamped when it comes, and nothing waits for the next one."""
-    for line in marks:
-        told.put((time.monotonic_ns(), line.strip()))
-    told.put((time.monotonic_ns(), None))
+def _heard(lines: Iterable[str] | None) -> _Marks:
+    """Lines with the time at which each comes; a thread waits for them."""
+    marks: _Marks = queue.SimpleQueue()
+
+    def listen(lines: Iterable[str]) -> None:
+        for line in lines:
+            marks.put((time.monotonic_ns(), line.strip()))
+        marks.put((time.monotonic_ns(), None))
+
+    if lines is not None:
+        threading.Thread(target=listen, args=(lines,), daemon=True).start()
+    return marks
 
 
 class _Marked:

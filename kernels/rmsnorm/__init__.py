@@ -63,7 +63,11 @@ def _jobs(sheet: ModelSheet, ask: Ask) -> Found:
 def _default(workload: Workload, sheet: DeviceSheet) -> Config:
     """A work-group per row on a GPU, a wide work-item per row on a CPU."""
     if sheet.kind != "cpu":
-        return GROUP_TREE.config()
+        plain = GROUP_TREE.config()
+        lanes = plain["LANES"] * plain["VEC"]
+        # Of a row of 512 (CLIP's text encoder) two vectors a lane are all there is to keep.
+        keep = next(n for n in (plain["KEEP"], 2, 1) if n == 1 or n * lanes < 2 * workload.dims["N"])
+        return GROUP_TREE.config(KEEP=keep)
     many = workload.dims["M"] >= 16 * sheet.compute_units
     return ROWS.config(VEC=16, UNROLL=4, ROWS=16 if many else 1, PREFETCH=int(not many))
 
