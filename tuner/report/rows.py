@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import kernels
@@ -94,9 +95,12 @@ def job_of(family: Family, entry: Entry) -> Workload:
     found = re.search("-".join(rf"{dim.lower()}(\d+)" for dim in family.dims), entry.id)
     if found:
         dims = {dim: int(size) for dim, size in zip(family.dims, found.groups(), strict=True)}
-        workload = Workload(family.name, dims, entry.match.dtypes, entry.match.weights, options)
-        if entry_id(workload) == entry.id:
-            return workload
+        plain = Workload(family.name, dims, entry.match.dtypes, entry.match.weights)
+        start, rest = entry_id(plain), entry.id.removeprefix(entry_id(plain))
+        # Options stand in the id in the order that they were given in, which the document does not keep.
+        told = [f"-{name}" if value is True else f"-{name}-{value}" for name, value in options.items()]
+        if entry.id.startswith(start) and len(rest) == sum(map(len, told)) and all(part in rest for part in told):
+            return replace(plain, options=options)
     if entry.stats is None:
         raise ConfigError(f'"{entry.id}" does not say which sizes its prediction is for; tune again')
     return tuned_for(family, entry)
