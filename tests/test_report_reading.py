@@ -96,7 +96,8 @@ def test_measured_and_predicted_are_never_in_one_list() -> None:
         entries = [e for section in document["kernels"].values() for e in section["entries"] if e["bucket"]]
         assert len(found.measured) == sum(entry["stats"] is not None for entry in entries)
         assert len(found.predicted) == sum(entry["prediction"] is not None for entry in entries)
-        assert {kernel.parts.get("gemma-2b") for kernel in (*found.measured, *found.predicted)} >= {"norm", "lm_head"}
+        for kernel in (*found.measured, *found.predicted):  # predicted ones were proven at smaller sizes than these
+            assert kernel.parts.get("gemma-2b"), kernel.workload.key
 
 
 def test_passes_are_sums_of_calls_times_medians_and_whole_or_nothing(journal: Path) -> None:

@@ -126,7 +126,7 @@ def telemetry(recording: Recording, name: str, title: str) -> str:
 
     for place, (axes, signal) in enumerate(zip(rows, shown, strict=True)):
         axes.plot([seconds(t) for t in recording.series[signal.name].t_ns], _values(recording, signal), color=INK, lw=1)
-        axes.set_title(f"{signal.name} ({signal.unit})" if signal.unit else signal.name)
+        axes.set_title(f"{signal.name} ({signal.unit})" if signal.unit else signal.name, loc="left", fontsize=8)
         axes.grid(axis="y", color=RULE, linewidth=0.5)
         axes.set_xlim(0, seconds(recording.end_ns))
         names: dict[str, int] = {}
@@ -135,10 +135,8 @@ def telemetry(recording: Recording, name: str, title: str) -> str:
             start, end = seconds(phase.start_ns), seconds(phase.end_ns)
             axes.axvspan(start, end, color=GOOD if odd else MUTED, alpha=0.14, linewidth=0)
             if place == 0 and phase.repeat == 0:
-                middle = (start + end) / 2
-                axes.annotate(
-                    phase.name, (middle, 1), xycoords=("data", "axes fraction"), va="top", ha="center", fontsize=7
-                )
+                at = (start + end) / 2, 0.78 if odd else 1  # neighbours at two heights: short phases have long names
+                axes.annotate(phase.name, at, xycoords=("data", "axes fraction"), va="top", ha="center", fontsize=7)
     rows[-1].set_xlabel("seconds")
     about = f"{seconds(recording.end_ns):.1f} s on {recording.platform}: " + "; ".join(
         f"{s.name} {min(_values(recording, s)):.4g} to {max(_values(recording, s)):.4g} {s.unit}" for s in shown

@@ -6,7 +6,9 @@ the winner's own interval, and what it does not keep is None, never made up.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import kernels
@@ -14,7 +16,7 @@ from harness.journal import trial_key
 from harness.records import Record
 from harness.timing import stats
 from kernels.entry import source_sha256
-from kernels.spec import Cost, Family
+from kernels.spec import Cost, Family, Workload
 from kernels.tuned import ConfigError, Entry, TunedConfig
 from tuner import summary
 from tuner.decisions import Decision
@@ -64,7 +66,7 @@ def kernels_of(
 
 def _known(family: Family, entry: Entry, document: TunedConfig, parts: Parts) -> dict[str, Any]:
     """What a measured and a predicted kernel have in common."""
-    workload = tuned_for(family, entry)
+    workload = job_of(family, entry)
     cost = family.cost(workload)
     variants = {variant.name: variant for variant in family.variants}
     ours = variants.get(entry.variant)
@@ -81,6 +83,27 @@ def _known(family: Family, entry: Entry, document: TunedConfig, parts: Parts) ->
         "verification": entry.verification,
         "stale": ours is None or source_sha256(ours) != entry.source_sha256,
     }
+
+
+def job_of(family: Family, entry: Entry) -> Workload:
+    """The job that an entry was tuned for. Raises ConfigError where it does not tell.
+
+    Its id has the sizes (`tuner.export.entry_id`). The last shape that it was verified at is the job's own only where
+    the device itself ran it: what is predicted was proven at sizes that a CPU does in reasonable time.
+    """
+    options = {name: value for name, value in entry.match.options.items() if name not in family.fixed}
+    found = re.search("-".join(rf"{dim.lower()}(\d+)" for dim in family.dims), entry.id)
+    if found:
+        dims = {dim: int(size) for dim, size in zip(family.dims, found.groups(), strict=True)}
+        plain = Workload(family.name, dims, entry.match.dtypes, entry.match.weights)
+        start, rest = entry_id(plain), entry.id.removeprefix(entry_id(plain))
+        # Options stand in the id in the order that they were given in, which the document does not keep.
+        told = [f"-{name}" if value is True else f"-{name}-{value}" for name, value in options.items()]
+        if entry.id.startswith(start) and len(rest) == sum(map(len, told)) and all(part in rest for part in told):
+            return replace(plain, options=options)
+    if entry.stats is None:
+        raise ConfigError(f'"{entry.id}" does not say which sizes its prediction is for; tune again')
+    return tuned_for(family, entry)
 
 
 def read_alone(cost: Cost, cache_bytes: int) -> float | None:
