@@ -205,7 +205,8 @@ def _native(words: tuple[str, ...], title: str, link: Link | None = None) -> Dev
             description = supervisor.hello().device
     except RunnerLost as lost:
         if "ended with exit status 3 " in lost.log:
-            raise DeviceMissing(f"{title}: {lost.log.strip().splitlines()[-1]}") from lost
+            said = lost.log.strip().splitlines()[-1].removeprefix("kiln-runner: ")
+            raise DeviceMissing(f"{title}: {said}") from lost
         raise DeviceMissing(f"{title} does not answer as a runner: {lost}") from lost
     except DeviceMissing:
         raise
