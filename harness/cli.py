@@ -156,8 +156,8 @@ def _tables(args: argparse.Namespace) -> None:
     say(json_text(papers.to_json(found)) if args.json else papers.text(found))
     if found.failed:
         raise KilnError(f"{found.failed} of {len(found.contestants)} configurations have no time; the notes say why")
-    if isinstance(found.errors, papers.Missing) and args.table:
-        raise KilnError(found.errors.why)
+    if found.missing and args.table:
+        raise KilnError(found.missing)
 
 
 def _families(names: str | None) -> list[Family]:

@@ -53,6 +53,11 @@ class Found:
         return [one for one in found if one is not None]
 
     @property
+    def missing(self) -> str | None:
+        """Why table 2 has nothing computed, where it was asked for."""
+        return self.errors.why if isinstance(self.errors, Missing) else None
+
+    @property
     def failed(self) -> int:
         """How many configurations have no time."""
         return sum(one.measurement.verdict is not Verdict.OK for one in self.contestants)
