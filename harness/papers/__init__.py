@@ -158,6 +158,9 @@ def _conditions(found: Found) -> list[str]:
             "before it was timed, every configuration was held against NumPy (float64) on this shape and awkward ones",
             _clock([one.measurement.conditions for one in ran]),
         ]
+    asked_half = any(one.candidate.workload.dtypes.compute == "fp16" for one in ran)
+    if asked_half and not found.choice.sheet.has("cl_khr_fp16"):
+        lines.append("arithmetic: fp16 was asked for, but the device has no cl_khr_fp16, so products are in fp32")
     return wrapped(lines)
 
 
