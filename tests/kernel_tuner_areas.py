@@ -7,7 +7,8 @@ Kernel Tuner is nothing that Kiln needs. In an environment of its own:
     python -m tuner replay SPACE.npz … --against build/annealing.json
 
 Every repeat has a seed of its own, from 0 on. As in `tuner.replay` a failed configuration counts as a trial and a
-repeated one does not; a fraction is optimum / best found, an area the mean of the fractions at MARKS.
+repeated one does not; a fraction is optimum / best found, an area the mean of the fractions at MARKS. A search that
+ends early, as annealing's schedule does after three quarters of them, keeps what it found.
 """
 
 from __future__ import annotations

@@ -278,6 +278,17 @@ def _short(work: Workload) -> Workload:
     return work.with_dims(M=3, T=3, S=3) if work.family == "kv_concat" else work.with_dims(N=64)
 
 
+def test_halves_that_a_device_lacks_are_not_claimed(device: DeviceChoice) -> None:
+    rows = []
+    for compute in ("fp32", "fp16"):
+        e0m4, int4 = (took(gemv.workload(128, 64, form, compute), 1000) for form in gemv.FORMATS)
+        rows.append(gemv.Row("default", Level.BUILT_IN, 128, 64, e0m4, int4, (LIMIT, LIMIT)))
+    sentence = "fp16 was asked for, but the device has no cl_khr_fp16"
+    lacks = not device.sheet.has("cl_khr_fp16")
+    assert sentence not in papers.text(papers.Found(device, PROBED, rows[:1]))
+    assert (sentence in papers.text(papers.Found(device, PROBED, rows[1:]))) is lacks
+
+
 @pytest.mark.parametrize("words", [["--table", "4"], ["--compute", "int8"], ["--table"]])
 def test_unknown_words_are_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:

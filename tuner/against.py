@@ -74,9 +74,7 @@ def _areas(path: Path, spaces: Mapping[str, Any], space: str, repeats: int) -> n
     if not isinstance(found, list) or not all(type(area) in (int, float) and 0 <= area <= 1 for area in found):
         raise UsageError(f"{path}: the areas of {space} are no list of numbers from 0 to 1")
     if len(found) != repeats:
-        raise UsageError(
-            f"{path} has {len(found)} repeats of {space}, this replay {repeats}; give --repeats {len(found)}"
-        )
+        raise UsageError(f"{path} has {len(found)} repeats of {space}, not {repeats}; give --repeats {len(found)}")
     return np.array(found, float)
 
 

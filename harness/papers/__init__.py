@@ -53,6 +53,11 @@ class Found:
         return [one for one in found if one is not None]
 
     @property
+    def missing(self) -> str | None:
+        """Why table 2 has nothing computed, where it was asked for."""
+        return self.errors.why if isinstance(self.errors, Missing) else None
+
+    @property
     def failed(self) -> int:
         """How many configurations have no time."""
         return sum(one.measurement.verdict is not Verdict.OK for one in self.contestants)
@@ -153,6 +158,9 @@ def _conditions(found: Found) -> list[str]:
             "before it was timed, every configuration was held against NumPy (float64) on this shape and awkward ones",
             _clock([one.measurement.conditions for one in ran]),
         ]
+    asked_half = any(one.candidate.workload.dtypes.compute == "fp16" for one in ran)
+    if asked_half and not found.choice.sheet.has("cl_khr_fp16"):
+        lines.append("arithmetic: fp16 was asked for, but the device has no cl_khr_fp16, so products are in fp32")
     return wrapped(lines)
 
 

@@ -7,7 +7,6 @@ import argparse
 from harness import papers
 from harness.devices import resolve
 from harness.errors import KilnError
-from harness.papers.weights import Missing
 from harness.tables import json_text, say
 from harness.verbs import common
 
@@ -34,5 +33,5 @@ def run(args: argparse.Namespace) -> None:
     say(json_text(papers.to_json(found)) if args.json else papers.text(found))
     if found.failed:
         raise KilnError(f"{found.failed} of {len(found.contestants)} configurations have no time; the notes say why")
-    if isinstance(found.errors, Missing) and args.table:
-        raise KilnError(found.errors.why)
+    if found.missing and args.table:
+        raise KilnError(found.missing)
