@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import sys
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
@@ -23,11 +22,12 @@ from harness.telemetry.recorder import Recorder, start
 SHORTEST_MS = 100.0
 _POLL_S = 1.0
 _COSTLY_PERCENT = 1.0
+_Told = queue.SimpleQueue[tuple[int, str | None]]  # when a line came, and the line; None where they have ended
 
 
 def verb(args: Namespace) -> None:
     """The verb. Raises UsageError, DeviceMissing and KilnError; KeyboardInterrupt when all has been written."""
-    recording, interrupted = record(args.device, args.seconds, args.period_ms, sys.stdin if args.mark else None)
+    recording, interrupted = record(args.device, args.seconds, args.period_ms, _stdin() if args.mark else None)
     if args.out:
         save(recording, args.out)
     say(json_text(recording.to_json()) if args.json else text(recording))
@@ -48,21 +48,21 @@ def record(
         raise UsageError("--seconds is a time above 0")
     if not (isfinite(period_ms) and period_ms >= SHORTEST_MS):
         raise UsageError(f"--period-ms is {SHORTEST_MS:g} at least: no source is read more often")
+    told: _Told = queue.SimpleQueue()
+    if marks is not None:  # from now on: a line that comes while the device is looked for is stamped then
+        threading.Thread(target=_listen, args=(marks, told), daemon=True).start()
     if device is None:
-        return _sampled(start(period_ms=period_ms), seconds, marks)
+        return _sampled(start(period_ms=period_ms), seconds, told)
     choice = resolve(device)
     if choice.python_runner:
-        return _sampled(start(choice, period_ms=period_ms), seconds, marks)
+        return _sampled(start(choice, period_ms=period_ms), seconds, told)
     with Supervisor(choice.command) as supervisor:
-        return _sampled(start(choice, supervisor, period_ms=period_ms), seconds, marks)
+        return _sampled(start(choice, supervisor, period_ms=period_ms), seconds, told)
 
 
-def _sampled(recorder: Recorder, seconds: float, marks: Iterable[str] | None) -> tuple[Recording, bool]:
+def _sampled(recorder: Recorder, seconds: float, told: _Told) -> tuple[Recording, bool]:
     end = time.monotonic() + seconds
     phases = _Marked(recorder)
-    told: queue.SimpleQueue[tuple[int, str | None]] = queue.SimpleQueue()
-    if marks is not None:
-        threading.Thread(target=_listen, args=(marks, told), daemon=True).start()
     interrupted = True
     with contextlib.suppress(KeyboardInterrupt):
         while (left := end - time.monotonic()) > 0:
@@ -78,7 +78,17 @@ def _sampled(recorder: Recorder, seconds: float, marks: Iterable[str] | None) ->
     return recorder.stop(), interrupted
 
 
-def _listen(marks: Iterable[str], told: queue.SimpleQueue[tuple[int, str | None]]) -> None:
+def _stdin() -> Iterator[str]:
+    """Lines as they come; unbuffered, because a thread that waits in a buffer of Python's stops its exit. Raises
+    UsageError."""
+    try:
+        raw = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115  (stdin stays open)
+    except OSError as error:
+        raise UsageError("--mark reads phases from stdin, which is closed") from error
+    return (line.decode(errors="replace") for line in raw)
+
+
+def _listen(marks: Iterable[str], told: _Told) -> None:
     """In a thread of its own: a line is stamped when it comes, and nothing waits for the next one."""
     for line in marks:
         told.put((time.monotonic_ns(), line.strip()))

@@ -37,7 +37,8 @@ def with_power(signals: Sequence[Signal], series: Mapping[str, Series]) -> Signa
     path = f"{_CURRENT} × {_VOLTAGE}"
     power, why = _power(signals, series)
     period = max((s.period_ms for s in signals if s.name in (_CURRENT, _VOLTAGE)), default=0.0)
-    signals = (*signals, Signal(BATTERY, "W", path, period, why is None, why))
+    note = None if why or _CABLE in series else "that no cable was on is the battery's own word: nothing else tells it"
+    signals = (*signals, Signal(BATTERY, "W", path, period, why is None, why, note=note))
     return signals, series if power is None else {**series, BATTERY: power}
 
 

@@ -122,15 +122,17 @@ class RunnerFeed(Feed):
                 self.notes.append("the runner was replaced: its samples since the last phase's end are lost")
                 decoder.lose(time.monotonic_ns(), "the runner was replaced")
                 self.begin(decoder)
-            self._fetch(decoder)
-            self._fetch(decoder)  # a short answer: it relates the clocks better than one that carries much
+            # The second answer is short: it relates the clocks better than one that carries much, for both.
+            for answer in (self._exchange("watched", {}), self._exchange("watched", {})):
+                self._take(decoder, answer)
         except (Refused, RunnerLost, KilnError) as error:
             self.notes.append(f"what was sampled since the last phase's end is lost: {str(error).splitlines()[0]}")
             decoder.lose(time.monotonic_ns(), "the runner was lost")
 
-    def _fetch(self, decoder: Decoder) -> None:
-        answer = self._exchange("watched", {})
+    def _take(self, decoder: Decoder, answer: Mapping[str, Any]) -> None:
+        """Hand on the samples of an answer of `watched`."""
         assert self._clock is not None
+        self.uncertainty_ns = max(self.uncertainty_ns or 0, self._clock.uncertainty_ns(time.monotonic_ns()))
         why = answer.get("why") or {}
         for t_ns, index, text in answer["samples"]:
             decoder.feed(self._clock.host(t_ns), index, text, None if text is not None else why.get(str(index)))
@@ -147,7 +149,6 @@ class RunnerFeed(Feed):
         now = _Clock(before, after, answer["clock_ns"])
         if self._clock is None or op == "watch" or now.uncertainty_ns(after) < self._clock.uncertainty_ns(after):
             self._clock = now
-        self.uncertainty_ns = max(self.uncertainty_ns or 0, self._clock.uncertainty_ns(after))
         return answer
 
     def end(self) -> None:
