@@ -176,7 +176,7 @@ class _Session:
         rates = anchors.rates()
         anchors.drop()
         runner_clock, told = machines(timed)
-        self._note_layers()
+        self._journal.notes += self._residence.remarks(CACHES * cache_bytes(self._choice.sheet))
         return {
             "steps": tuple(self._judged(one, rates, runner_clock) for one in timed),
             "chosen": tuple(self._chosen.values()),
@@ -282,20 +282,6 @@ class _Session:
         return launches, tuple(launched)
 
     # ------------------------------------------------------------ after
-
-    def _note_layers(self) -> None:
-        sheet = self._choice.sheet
-        for part, names in self._residence.apart().items():
-            self._journal.notes.append(
-                f"{part}: {', '.join(names)} are read in more than one layout; there is a copy for each, "
-                "which an engine would have to keep as well"
-            )
-        for part, layers in self._residence.layers.items():
-            held = layers.resident * layers.bytes_each
-            if layers.resident < layers.of and held <= CACHES * cache_bytes(sheet):
-                self._journal.notes.append(
-                    f"the {layers.resident} layers of the {part} that fit may stay in the caches: weights are not cold"
-                )
 
     def _judged(self, one: TimedStep, rates: Rates, runner_clock: Relation) -> StepProfile:
         limits = {}

@@ -87,6 +87,20 @@ class Residence:
                 found.setdefault(kept[0], []).append(kept[1])
         return found
 
+    def remarks(self, cold_bytes: int) -> list[str]:
+        """Once loaded: what an engine would not like, and what is not cold. Above `cold_bytes` nothing stays cached."""
+        found = [
+            f"{part}: {', '.join(names)} are read in more than one layout; there is a copy for each, which an engine "
+            "would have to keep as well"
+            for part, names in self.apart().items()
+        ]
+        for part, layers in self.layers.items():
+            if layers.resident < layers.of and layers.resident * layers.bytes_each <= cold_bytes:
+                found.append(
+                    f"the {part}'s layers that fit ({layers.resident}) may stay in the caches: weights are not cold"
+                )
+        return found
+
     def _name(self, step: Step, call: Call, candidate: Candidate, argument: str) -> str:
         """Weights and caches are a part's, once for each layout they are read in; all else is the step's own."""
         view = call.view(argument)

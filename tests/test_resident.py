@@ -102,6 +102,9 @@ def test_layers_take_turns_where_memory_is_short() -> None:
     assert not memory.copied
     decode = tiny_steps()[1]
     assert len({buffers(residence, decode, "q", layer)["w"] for layer in range(3)}) == 1
+    each = residence.layers["decoder"].bytes_each
+    assert residence.remarks(each - 1) == []
+    assert residence.remarks(each) == ["the decoder's layers that fit (1) may stay in the caches: weights are not cold"]
 
 
 def test_a_weight_that_is_read_in_two_layouts_is_there_twice_and_named() -> None:
@@ -110,6 +113,8 @@ def test_a_weight_that_is_read_in_two_layouts_is_there_twice_and_named() -> None
     for call, panel in ((decode.calls[1], 64), (decode.calls[2], 64), (decode.calls[1], 32)):
         register(residence, cases, decode, call, P=panel)
     assert residence.apart() == {"decoder": ["q.w", "q.sb"]}
+    (told,) = residence.remarks(0)
+    assert told.startswith("decoder: q.w, q.sb are read in more than one layout")
 
 
 def test_launches_name_their_programs_and_stay_within_their_buffers(loaded: tuple[Residence, Memory]) -> None:
