@@ -22,7 +22,8 @@ from harness.checkouts import Side, checked_out
 from harness.devices import DeviceChoice
 from harness.errors import KilnError
 from harness.peer import Peer
-from harness.verdicts import BASE, CONTROL, OTHER, Change, Failure, Finding, Round, Session, Turn, anchor_differences
+from harness.sessions import BASE, CONTROL, OTHER, Round, Session, Turn, anchor_differences
+from harness.verdicts import Change, Failure, Finding
 from harness.verdicts import decide as decide_on
 
 ROUNDS, LEAST_ROUNDS = 36, 6  # of a session: multiples of the permutations of two sides and of three

@@ -1,21 +1,16 @@
-"""harness/verdicts.py: how often it cries wolf and what it overlooks, on simulated machines; its intervals by hand."""
+"""Verdicts and sessions: how often they cry wolf, what they overlook, on simulated machines; intervals by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from harness.sessions import BASE, CONTROL, OTHER, Session, Turn, best_way
 from harness.verdicts import (
     ALPHA,
-    BASE,
-    CONTROL,
-    OTHER,
     Change,
     Failure,
     Finding,
-    Session,
-    Turn,
-    best_way,
     confirm,
     decide,
     sessions_of_confirming,
