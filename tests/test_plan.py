@@ -5,9 +5,12 @@ import re
 import pytest
 
 import kernels
+from kernels.claims import device_sheet
 from kernels.models import parse_model
 from kernels.plan import CONTEXT, LENGTHS, MATMULS, OVERLAP, Plan, load_model, model_names
 from kernels.plan import plan as plan_all
+from kernels.sheet import load_sheet, sheet_names
+from kernels.space import Space
 
 MODELS = (
     "chatglm2-6b", "clip-vit-b-32", "gemma-2b", "imp-v1.5-3b", "llama2-7b", "llava-1.5-7b", "mobilevlm-3b",
@@ -273,3 +276,14 @@ def test_a_broken_sheet_says_where(old, new, sentence):
         return
     with pytest.raises(ValueError, match=re.escape(sentence)):
         parse_model("odd", text)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_planned_job_has_a_default_on_every_device_that_is_known(name: str) -> None:
+    """What a device's buffers or textures cannot hold is another matter, which the family's own rules tell."""
+    jobs = [item.workload for item in plan_all([name])]
+    for sheet in (device_sheet(load_sheet(known)) for known in sheet_names()):
+        for workload in jobs:
+            family = kernels.families()[workload.family]
+            why = Space(family, workload, sheet).reject(family.default(workload, sheet))
+            assert why in (None, "the packed weights fit one buffer"), (sheet.name, workload.key)
