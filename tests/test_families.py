@@ -170,7 +170,7 @@ def test_the_default_is_legal_wherever_the_family_runs(family: Family):
 
 @families
 def test_every_planned_workload_has_a_space_worth_searching(family: Family):
-    for workload in planned(family.name)[::5]:
+    for workload in planned(family.name)[::7]:
         for sheet in SHEETS:
             if all(rule.holds({}, workload, sheet) for rule in family.workload_rules):
                 assert 20 <= Space(family, workload, sheet).size <= 25_000, (workload.key, sheet.name)
@@ -226,7 +226,7 @@ def written(family: Family, workload: Workload, layouts: dict[str, str]) -> set[
 @variants
 def test_launches_are_what_an_engine_can_run(family: Family, variant: Variant):
     ran = 0
-    for workload, sheet in itertools.product(planned(family.name)[::3], SHEETS):
+    for workload, sheet in itertools.product(planned(family.name)[::5], SHEETS):
         for config in legal(family, workload, sheet, variant, 20):
             ran += 1
             schedule = variant.schedule(config, workload)
@@ -252,7 +252,7 @@ def test_launches_are_what_an_engine_can_run(family: Family, variant: Variant):
 
 @variants
 def test_traffic_is_at_least_what_the_job_needs(family: Family, variant: Variant):
-    for workload, sheet in itertools.product(planned(family.name)[::3], SHEETS):
+    for workload, sheet in itertools.product(planned(family.name)[::5], SHEETS):
         cost = family.cost(workload)
         assert 0 <= cost.written <= cost.bytes
         assert 0 <= cost.cold <= cost.bytes - cost.written
@@ -289,7 +289,7 @@ def test_variants_are_right_on_awkward_shapes(
     ran = 0
     for workload in covered:
         pick = picks.other(workload) if ran else picks.any(workload)
-        if pick is None or ran == 3:
+        if pick is None or ran == 2:
             continue
         candidate = Candidate(family, workload, pick.config)
         found = prove(meter, candidate, pick.sheet)

@@ -283,8 +283,8 @@ def checked(supervisor: Supervisor, device: DeviceChoice, workload: Workload, co
 
 
 @pytest.mark.parametrize("act", NAMES)
-@pytest.mark.parametrize("gated", [False, True])
-def test_epilogues_of_the_default_are_right(act: str, gated: bool, device: DeviceChoice, supervisor: Supervisor):
+def test_epilogues_of_the_default_are_right(act: str, device: DeviceChoice, supervisor: Supervisor):
+    gated = act in ("silu", "gelu_tanh")  # the two that models gate
     workload = job(19, 83, 256, "e0m4/g64", SINGLE, act=act, gated=gated, bias=gated, residual=not gated)
     result = checked(supervisor, device, workload, FAMILY.default(workload, device.sheet))
     assert isinstance(result, Errors), result.log
@@ -300,7 +300,8 @@ def test_sampled_configurations_are_right(dtypes: DTypes, device: DeviceChoice, 
     for variant in FAMILY.variants:
         one = replace(FAMILY, variants=(variant,))
         configs = [config for sheet in claimed for config in Space(one, workload, sheet).configs()]
-        for config in random.Random(f"{variant.name} {dtypes}").sample(configs, min(2, len(configs))):
+        if configs:
+            config = random.Random(f"{variant.name} {dtypes}").choice(configs)
             result = checked(supervisor, device, workload, config)
             assert isinstance(result, Errors), (config, result.log)
             ran += 1

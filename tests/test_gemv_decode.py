@@ -138,7 +138,7 @@ def test_sampled_configurations_are_right(weights: str, M: int, device: DeviceCh
     workload = job(M, 80, 256, weights)
     configs = list(Space(FAMILY, workload, device.sheet).configs())
     meter = Meter(supervisor, device.sheet)
-    for config in random.Random(f"{weights} {M}").sample(configs, 3):
+    for config in random.Random(f"{weights} {M}").sample(configs, 2):
         candidate = Candidate(FAMILY, workload, config)
         meter.build(candidate)
         found = check(meter.bench, candidate)

@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from small_probe import probe_once
 
 import kernels
 from harness import bench
 from harness.devices import DeviceChoice
 from harness.measure import Meter
-from harness.probe import Limit, ProbeResult, probe
+from harness.probe import Limit, ProbeResult
 from harness.supervisor import Supervisor
 from kernels.jobs import dtype_policy
 from kernels.plan import Planned
@@ -59,7 +60,7 @@ def test_numpy_is_timed_without_its_first_call() -> None:
 @pytest.fixture(scope="module")
 def ready(device: DeviceChoice) -> Iterator[tuple[Meter, ProbeResult]]:
     with Supervisor(device.command) as supervisor:
-        yield Meter(supervisor, device.sheet), probe(supervisor, device.sheet)
+        yield Meter(supervisor, device.sheet), probe_once(supervisor, device.sheet)
 
 
 def test_every_family_has_a_line_on_a_device(device: DeviceChoice, ready: tuple[Meter, ProbeResult]) -> None:

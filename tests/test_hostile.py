@@ -12,6 +12,8 @@ from typing import Any
 import conftest
 import pytest
 import test_run
+from once import once
+from small_probe import probe_once
 
 import harness.check
 import harness.journal
@@ -87,17 +89,12 @@ def named(config: Mapping[str, Any]) -> str:
     return str(sorted(config.items()))
 
 
-STUDIED: dict[str, Studied] = {}  # by the runner's program
-
-
 @pytest.fixture
 def studied(device: DeviceChoice, tmp_path_factory: pytest.TempPathFactory) -> Studied:
     if device.slug != slug(conftest.attached().devices[-1].description):
         pytest.skip("one device is enough: what is tested is the host")
-    runner = device.command[0]
-    if runner not in STUDIED:
-        STUDIED[runner] = study(device, tmp_path_factory.mktemp("hostile") / "a.json")
-    return STUDIED[runner]
+    name = f"hostile-{Path(device.command[0]).name}"
+    return once(tmp_path_factory, name, lambda: study(device, tmp_path_factory.mktemp("hostile") / "a.json"))
 
 
 def study(device: DeviceChoice, out: Path) -> Studied:
@@ -133,7 +130,7 @@ def study(device: DeviceChoice, out: Path) -> Studied:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuner.run, "plan", lambda *_, **__: Plan(test_run.small_plan().items[:1], ()))
         patch.setattr(tuner.run, "resolve", lambda name: device)
-        patch.setattr(tuner.study, "probe", test_run.probe_once)
+        patch.setattr(tuner.study, "probe", probe_once)
         patch.setattr(tuner.study, "Stop", lambda s: Stop(math.inf, trials=CALM_FIRST + len(FAULTS) + CALM_LAST))
         patch.setattr(harness.measure.Meter, "measure", hostile)
         tune(asked, lambda text: None)

@@ -250,7 +250,7 @@ def corners(sheet: DeviceSheet) -> Iterator[tuple[Workload, dict]]:
     for cache, kind in itertools.product(CACHES, ("cpu", "gpu")):
         workload = job(cache, options={**LLAMA, "rope": rng.choice(("half", "interleaved"))})
         claimed = replace(sheet, kind=kind, max_work_group=min(sheet.max_work_group, 256))
-        for config in rng.sample(list(Space(FAMILY, workload, claimed).configs()), 3):
+        for config in rng.sample(list(Space(FAMILY, workload, claimed).configs()), 2):
             yield workload, config
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from minilm import SENTENCES, Model, available, embed, load
 from minilm_kernels import Policy, embed_on
+from once import once
 from wordpiece import WordPiece, words
 
 from harness.devices import DeviceChoice
@@ -48,13 +48,13 @@ def coded(model: Model) -> dict[str, Array]:
     return {name: embed(model.quantized(form.kind, form.group), SENTENCES) for name, form in formats.items()}
 
 
-@pytest.fixture
-def found(device: DeviceChoice, model: Model) -> dict[str, Array]:
+@pytest.fixture(scope="module")
+def found(device: DeviceChoice, model: Model, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Array]:
     """Embeddings by policy."""
-    return _found(device.command[device.command.index("--driver") + 1], device.slug)
+    driver = device.command[device.command.index("--driver") + 1]
+    return once(tmp_path_factory, f"embeddings {device.slug}", lambda: _found(driver, device.slug))
 
 
-@cache  # pytest does not keep the tests of one device together
 def _found(driver: str, device: str) -> dict[str, Array]:
     """From a process of its own, which a driver may crash."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:

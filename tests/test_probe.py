@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import small_probe
 import toy_family as toy
 
 from harness import probe as probing
@@ -76,13 +77,7 @@ def test_ways_fit_the_device() -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A probe of seconds: its figures are not looked at."""
-    monkeypatch.setattr(probing, "READ_BYTES", dict.fromkeys(("cpu", "gpu", "other"), 1 << 20))
-    monkeypatch.setattr(probing, "COLD_BYTES", 2 << 20)
-    monkeypatch.setattr(probing, "_CACHES", 0)
-    monkeypatch.setattr(probing, "_MADD_NS", 1e5)
-    monkeypatch.setattr(probing, "_FINAL_ROUNDS", 2)
-    monkeypatch.setattr(probing, "_WIDTHS", dict.fromkeys(("cpu", "gpu", "other"), (4,)))
+    small_probe.shrink(monkeypatch)
 
 
 @pytest.mark.usefixtures("small")

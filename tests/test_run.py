@@ -13,6 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from once import shared
+from small_probe import probe_once
 from test_doctor import DESCRIPTION
 
 import harness.measure
@@ -21,13 +23,11 @@ import tuner.study
 from harness.candidate import Candidate
 from harness.devices import DeviceChoice, sheet_from
 from harness.errors import KilnError
-from harness.probe import ProbeResult, probe
 from harness.records import read
-from harness.supervisor import Supervisor
 from kernels import tuned
 from kernels.jobs import dtype_policy
 from kernels.plan import Plan, Planned
-from kernels.spec import DeviceSheet, Measurement, Verdict, Workload
+from kernels.spec import Measurement, Verdict, Workload
 from tuner.request import Request
 from tuner.run import journal_path, tune
 from tuner.search import Stop
@@ -44,20 +44,15 @@ def small_plan(*_: object, **__: object) -> Plan:
     return Plan(tuple(items), ())
 
 
-PROBED: dict[str, ProbeResult] = {}
-
-
-def probe_once(supervisor: Supervisor, sheet: DeviceSheet) -> ProbeResult:
-    """A device's limits do not change from test to test."""
-    if sheet.name not in PROBED:
-        PROBED[sheet.name] = probe(supervisor, sheet)
-    return PROBED[sheet.name]
-
-
 @pytest.fixture
-def request_on(device: DeviceChoice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Request:
+def request_on(
+    device: DeviceChoice, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Request:
+    # Each test's first candidates are those of the others too: they are compiled once in a run of the tests.
+    binaries = shared(tmp_path_factory) / "binaries"
+    keeping = replace(device, command=(*device.command, "--binaries", str(binaries)))
     monkeypatch.setattr(tuner.run, "plan", small_plan)
-    monkeypatch.setattr(tuner.run, "resolve", lambda name: device)
+    monkeypatch.setattr(tuner.run, "resolve", lambda name: keeping)
     monkeypatch.setattr(tuner.study, "probe", probe_once)
     monkeypatch.setattr(tuner.study, "Stop", lambda seconds: Stop(math.inf))  # on any machine alike: trials end it
     return Request(
@@ -88,6 +83,12 @@ def test_the_greeting_tells_what_a_sheet_has_wrong_and_what_it_denies() -> None:
     assert "note: the sheet says limits.max_work_group 1,024, the device 512: the device's holds" in said
     left_out = "note: some configurations are left out for what this compiler gets wrong"
     assert f"{left_out}: subgroup reductions crash the compiler" in said
+
+
+@pytest.fixture
+def one_device(device: DeviceChoice) -> None:
+    if device.slug != "cpu-pocl":
+        pytest.skip("one device is enough: what is tested is the host")
 
 
 def trials(out: Path) -> list[tuple[str, str]]:
@@ -140,6 +141,7 @@ def test_a_run_builds_ahead_where_the_device_allows_it(
     assert any(one.get("build_cached") for one in found)
 
 
+@pytest.mark.usefixtures("one_device")
 def test_one_program_can_be_made_to_serve_all_sizes(request_on: Request) -> None:
     """The default is among the candidates, so there is always one that does; what it costs is measured."""
     said: list[str] = []
@@ -169,6 +171,7 @@ def test_an_entry_is_held_to_the_limits_of_all_shapes_it_was_checked_on(
         assert entry.verification.value <= entry.verification.limit
 
 
+@pytest.mark.usefixtures("one_device")
 def test_ctrl_c_keeps_what_is_finished_and_blames_nobody(request_on: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     assert request_on.out is not None
     real, calls = harness.measure.Meter.measure, 0
@@ -197,6 +200,7 @@ def test_ctrl_c_keeps_what_is_finished_and_blames_nobody(request_on: Request, mo
     assert "crashed" not in verdicts
 
 
+@pytest.mark.usefixtures("one_device")
 def test_candidates_that_kill_the_runner_are_verdicts(request_on: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     """The study goes on and the log is kept."""
     real, faults = harness.measure.Meter.measure, iter(("segfault", "exit"))
@@ -217,6 +221,7 @@ def test_candidates_that_kill_the_runner_are_verdicts(request_on: Request, monke
     assert records[-1]["measurement"]["verdict"] != Verdict.CRASHED
 
 
+@pytest.mark.usefixtures("one_device")
 def test_when_everything_fails_the_device_or_reference_is_suspected(
     request_on: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,9 +234,11 @@ def test_when_everything_fails_the_device_or_reference_is_suspected(
 KILLED = """
 import sys
 from pathlib import Path
-import test_run, tuner.run
+import test_run, tuner.run, tuner.study
+from small_probe import probe_once
 from tuner.request import Request
 tuner.run.plan = test_run.small_plan
+tuner.study.probe = probe_once
 out = Path(sys.argv[1])
 policy = ("fp16", "fp32", "fp16")
 asked = Request("cpu", ("small",), ("gemv_decode",), ("int4/g128",), *policy, 600.0, out, 0, "kiln", False)

@@ -196,6 +196,7 @@ RELATIONS = [
     (f"{E}.launches.0.grid.0.0", {"ceil": ["Q", 4]}, "has a size in Q, which is no dim of the kernel (K, M, N)"),
     (f"{E}.launches.0.args.0", "a\n\0b", "passes a??b, which is neither an argument nor scratch"),
     (f"{E}.needs.multiple_of", {"Z": 2}, "has its needs in Z, which is no dim"),
+    (f"{E}.needs.multiple_of", {"\ufeffK": 2}, "has its needs in ?K, which is no dim"),
     (f"{E}.stats.interval_ns", [2, 1], "stats.interval_ns ends before it begins"),
     (f"{E}.verification.value", 1, "beyond its limit 1e-06: the entry is not proven"),
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -22,8 +21,8 @@ class ConfigError(ValueError):
     """A document that must not be used. The text is one sentence: where, what, what next."""
 
     def __init__(self, text: str) -> None:
-        # Names in a document may hold anything, a new line too.
-        super().__init__(re.sub(r"[\x00-\x1f\x7f]", "?", text))
+        # Names in a document may hold anything, a new line and a byte-order mark too.
+        super().__init__("".join(c if c.isprintable() else "?" for c in text))
 
 
 @dataclass(frozen=True)
