@@ -168,6 +168,7 @@ ci: ## all of it
 	$(MAKE) validate
 	$(MAKE) soak
 	$(MAKE) engine-example
+	$(MAKE) fuzz-config
 	$(MAKE) adb
 	$(MAKE) runner-check
 	$(MAKE) runner-fuzz
