@@ -168,9 +168,12 @@ ci: ## all of it
 	$(MAKE) packages runner
 	$(MAKE) --jobs=2 --output-sync=target $(LONGER)
 
+# clang's sanitizers are only recommended by it, and Chromium recommends half a desktop.
 packages: # what the longer checks want of Debian, at once; as somebody else than root they say themselves what is missing
-	@test "$$(id -u)" != 0 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		oclgrind postgresql chromium fonts-dejavu-core adb clang gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static $(DEBIAN); }
+	@test "$$(id -u)" != 0 || { export DEBIAN_FRONTEND=noninteractive; apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends oclgrind postgresql chromium fonts-dejavu-core adb gcc-aarch64-linux-gnu \
+			libc6-dev-arm64-cross qemu-user-static $(DEBIAN) && \
+		apt-get install -y -qq clang; }
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info results/local
