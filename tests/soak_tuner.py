@@ -14,6 +14,7 @@ from typing import Any
 import harness.ahead
 import harness.contest
 import harness.measure
+import tuner.opening
 import tuner.run
 import tuner.study
 from harness.devices import DeviceChoice, resolve
@@ -52,6 +53,6 @@ if __name__ == "__main__":
         os.sched_getaffinity = lambda process: {0, 1}
         tuner.run.resolve = keeping
     tuner.run.plan = plan
-    tuner.study.probe = lambda supervisor, sheet: PROBED
+    tuner.opening.probe = lambda supervisor, sheet: PROBED
     harness.measure.check = harness.contest.check = lambda bench, candidate: RIGHT
     sys.exit(main(["--device", DEVICE, "--kernels", "gemv_decode", *options]))

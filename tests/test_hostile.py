@@ -19,6 +19,7 @@ import harness.check
 import harness.journal
 import harness.measure
 import kernels
+import tuner.opening
 import tuner.run
 import tuner.study
 from harness.candidate import Candidate
@@ -130,7 +131,7 @@ def study(device: DeviceChoice, out: Path) -> Studied:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuner.run, "plan", lambda *_, **__: Plan(test_run.small_plan().items[:1], ()))
         patch.setattr(tuner.run, "resolve", lambda name: device)
-        patch.setattr(tuner.study, "probe", probe_once)
+        patch.setattr(tuner.opening, "probe", probe_once)
         patch.setattr(tuner.study, "Stop", lambda s: Stop(math.inf, trials=CALM_FIRST + len(FAULTS) + CALM_LAST))
         patch.setattr(harness.measure.Meter, "measure", hostile)
         tune(asked, lambda text: None)

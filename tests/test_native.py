@@ -441,9 +441,7 @@ def test_libraries_that_the_host_knows_come_last(paper: Path) -> None:
 def test_exec_names_it_as_a_device(paper: Path) -> None:
     choice = resolve(f"exec:{native.RUNNER} --library {paper}")
     assert (choice.slug, choice.sheet.kind, choice.python_runner) == ("nobody-paper", "gpu", False)
-    with pytest.raises(
-        DeviceMissing, match=r"ended with exit status 3(.|\n)*no device adreno: Fake\|Paper GPU is here"
-    ):
+    with pytest.raises(DeviceMissing, match=r"no device adreno: Fake\|Paper GPU is here"):
         resolve(f"exec:{native.RUNNER} --library {paper} --device adreno")
 
 

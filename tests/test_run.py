@@ -18,6 +18,7 @@ from small_probe import probe_once
 from test_doctor import DESCRIPTION
 
 import harness.measure
+import tuner.opening
 import tuner.run
 import tuner.study
 from harness.candidate import Candidate
@@ -53,7 +54,7 @@ def request_on(
     keeping = replace(device, command=(*device.command, "--binaries", str(binaries)))
     monkeypatch.setattr(tuner.run, "plan", small_plan)
     monkeypatch.setattr(tuner.run, "resolve", lambda name: keeping)
-    monkeypatch.setattr(tuner.study, "probe", probe_once)
+    monkeypatch.setattr(tuner.opening, "probe", probe_once)
     monkeypatch.setattr(tuner.study, "Stop", lambda seconds: Stop(math.inf))  # on any machine alike: trials end it
     return Request(
         device.slug,
@@ -234,11 +235,11 @@ def test_when_everything_fails_the_device_or_reference_is_suspected(
 KILLED = """
 import sys
 from pathlib import Path
-import test_run, tuner.run, tuner.study
+import test_run, tuner.opening, tuner.run
 from small_probe import probe_once
 from tuner.request import Request
 tuner.run.plan = test_run.small_plan
-tuner.study.probe = probe_once
+tuner.opening.probe = probe_once
 out = Path(sys.argv[1])
 policy = ("fp16", "fp32", "fp16")
 asked = Request("cpu", ("small",), ("gemv_decode",), ("int4/g128",), *policy, 600.0, out, 0, "kiln", False)
