@@ -4,6 +4,7 @@ A module with NATIVE runs on each device through the native runner as well, whic
 where that is only for `make ci`.
 """
 
+import signal
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,12 @@ from phones import Cable
 from harness.adb import attach
 from harness.devices import Attached, DeviceChoice, list_devices, runner_command, sheet_from, slug
 from harness.supervisor import Supervisor, Timeouts
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C be Ctrl-C: what a shell runs in the background begins with SIGINT ignored, and so do its tests."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @cache

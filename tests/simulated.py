@@ -59,7 +59,11 @@ class SimulatedMeter:
         self.launched: dict[Candidate, int] = {}
         self.watts: float | None = None  # that it always draws; None: it has no energy counter
         supervisor = SimpleNamespace(
-            generation=1, hello=lambda: None, recycle_if_due=lambda: None, sensors=lambda: Sensors(self._sensors(), {})
+            generation=1,
+            hello=lambda: None,
+            recycle_if_due=lambda: None,
+            settle=lambda: None,
+            sensors=lambda: Sensors(self._sensors(), {}),
         )
         self.bench = SimpleNamespace(supervisor=supervisor, sheet=sheet, store=SimpleNamespace(turn=lambda: None))
 
