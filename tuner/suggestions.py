@@ -3,7 +3,7 @@
 They cost their trials and no more. The default stays first, and what the model expects of the rest is not heard: on an
 H200 and an H100 its first choice was within a few per cent of the fastest trial for half of the workloads, and up to
 2.6 times slower for some. CPUs get none: over whole slices of each family the model's ranks agree with a GPU's times at
-0.77 to 0.97 (all but KV concat), with a CPU's at -0.5 to 0.4, and its first choice is 1.2 to 4.5 times slower than the
+0.77 to 0.97 (all but KV concat), with a CPU's at -0.5 to 0.6, and its first choice is 1.1 to 4.5 times slower than the
 fastest there (`python -m tuner judge`; README, *Without the phone*).
 """
 
