@@ -49,8 +49,9 @@ bench: setup ## device times of every family and model through pytest-benchmark,
 		--benchmark-sort=name tests/test_bench.py
 
 BASE ?= HEAD~1
-bench-compare: setup ## has a kernel become slower since BASE (a commit)? both measured side by side; fails if so
-	$(PY) -m harness compare --device cpu --commits $(BASE) HEAD
+EVERY_MODEL := $(patsubst kernels/models/%.toml,--model %,$(sort $(wildcard kernels/models/*.toml)))
+bench-compare: setup ## has a kernel become slower since BASE (a commit)? every model, against the tree as it is; fails if so
+	$(PY) -m harness compare --device cpu $(EVERY_MODEL) --heaviest 3 --commits $(BASE)
 
 bench-demo: setup ## bench-compare finds a 15 % slow-down in 5 of 5 runs, and nothing in 10 unchanged ones
 	$(PY) -m pytest -m slow -s tests/test_compare_live.py

@@ -19,7 +19,7 @@ from harness.candidate import Candidate
 from harness.contest import compete
 from harness.devices import DeviceChoice
 from harness.measure import Meter
-from harness.probe import Limit, ProbeResult, limit
+from harness.probe import Limit, ProbeResult, broken, limit
 from harness.tables import MISSING, percent_text, table, time_text
 from harness.timing import LEAST_SAMPLES
 from kernels.identity import identify
@@ -50,6 +50,11 @@ class Line:
     def best(self) -> Measurement:
         """What an engine would run."""
         return self.tuned or self.default
+
+    @property
+    def failed(self) -> bool:
+        """Whether the default or the tuned configuration has no time."""
+        return any(one is not None and one.stats is None for one in (self.default, self.tuned))
 
     @property
     def percent(self) -> float | None:
@@ -154,6 +159,8 @@ def text(choice: DeviceChoice, found: Sequence[Line]) -> str:
         for measurement in (line.default, line.tuned):
             if measurement and measurement.verdict is not Verdict.OK:
                 notes.append(f"{line.workload.key}: {measurement.verdict} {measurement.log[:200]}".rstrip())
+        if line.percent is not None and (beyond := broken(line.percent)):
+            notes.append(f"{line.workload.key}: {beyond}")
     if all(line.tuned is None for line in found):
         notes.append(f'"tuned" is {MISSING}: no document for this device; python -m tuner --device … makes one')
     return "\n".join(notes)

@@ -64,7 +64,7 @@ def _side(root: Path, commit: str | None, name: str, path: Path) -> Iterator[Sid
         if commit:
             _git(root, "worktree", "add", "--detach", "--force", str(tree), commit)
         else:
-            for package in PACKAGES:
+            for package in filter(lambda name: (root / name).is_dir(), PACKAGES):
                 shutil.copytree(root / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
         title = f"{name} ({commit[:9]})" if commit and not commit.startswith(name) else name[:12]
         for package in PACKAGES:

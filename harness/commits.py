@@ -92,6 +92,12 @@ class Report:
         """What a regression test fails for."""
         return self.having(Change.REGRESSED, Change.BROKEN)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether something was to be measured and nothing came of any of it."""
+        wanted = len(self.rows) + len(self.unreached)
+        return wanted > 0 and not any(one.finding and one.finding.effect for one in self.rows)
+
     def having(self, *changes: Change) -> tuple[Compared, ...]:
         """The workloads of which one of these came."""
         return tuple(one for one in self.compared if one.finding and one.finding.change in changes)
@@ -102,7 +108,9 @@ def compare(asked: Asked, device: DeviceChoice, tell: Tell, start: Path | None =
     began = time.monotonic()
     with checked_out(asked.base, asked.other, start) as (base, other, built), _Floor(device, built, tell) as floor:
         plans = floor.plans(base, other, asked)
-        both = {key: (item, plans[1][key]) for key, item in plans[0].items() if key in plans[1]}
+        able = [{key: item for key, item in plan.items() if item["candidate"]} for plan in plans]
+        both = {key: (item, able[1][key]) for key, item in able[0].items() if key in able[1]}
+        lost = {key: (item, plans[1][key]) for key, item in able[0].items() if key in plans[1] and key not in able[1]}
         chosen = _heaviest(both, asked.heaviest)
         same = {key for key in chosen if both[key][0]["candidate"] == both[key][1]["candidate"]}
         wanted = [key for key in chosen if asked.everything or key not in same]
@@ -121,13 +129,24 @@ def compare(asked: Asked, device: DeviceChoice, tell: Tell, start: Path | None =
             for key in chosen
             if key not in floor.unreached
         )
+        compared += tuple(
+            Compared(
+                key,
+                now["label"],
+                now["family"],
+                (before["config"], ""),
+                Finding(Change.BROKEN, log=f"its default is no longer legal here: not so that {now['why']}"),
+                False,
+            )
+            for key, (before, now) in lost.items()
+        )
         return Report(
             device,
             base.name,
             other.name,
             compared,
-            tuple(key for key in plans[0] if key not in plans[1]),
-            tuple(key for key in plans[1] if key not in plans[0]),
+            tuple(key for key in able[0] if key not in plans[1]),
+            tuple(key for key in able[1] if key not in able[0]),
             tuple(floor.unreached),
             floor.anchors_apart(),
             time.monotonic() - began,
@@ -170,7 +189,7 @@ class _Floor:
             peer.close()
 
     def plans(self, base: Side, other: Side, asked: Asked) -> list[dict[str, Mapping[str, Any]]]:
-        """Start both sides; the workloads of each by key, those that its default cannot serve here left out."""
+        """Start both sides; the workloads of each by key. One that its default cannot serve here has no candidate."""
         for name, side in ((BASE, base), (OTHER, other)):
             self._start(name, side)
         self._asked = {
@@ -182,7 +201,7 @@ class _Floor:
             "families": list(asked.families) if asked.families else None,
         }
         found = self._all((BASE, OTHER), "plan", **self._asked)
-        return [{item["workload"]: item for item in answer["items"] if item["candidate"]} for answer in found.values()]
+        return [{item["workload"]: item for item in answer["items"]} for answer in found.values()]
 
     def _start(self, name: str, side: Side) -> None:
         peer = self._peers[name] = Peer(side)

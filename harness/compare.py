@@ -55,6 +55,10 @@ def command(args: argparse.Namespace, tell: Callable[[str], None]) -> None:
     if report.worse:
         names = ", ".join(one.label for one in report.worse[:3]) + (", …" if len(report.worse) > 3 else "")
         raise KilnError(f"{len(report.worse)} of {len(report.rows)} workloads got slower or broke: {names}")
+    if isinstance(report, CommitReport) and report.undecided:
+        raise KilnError("nothing could be measured, so that nothing is decided; the notes say why")
+    if isinstance(report, FileReport) and report.broken:
+        raise KilnError(f"{len(report.broken)} that had a time have none now: {', '.join(report.broken[:3])}")
 
 
 def _commits(args: argparse.Namespace, tell: Callable[[str], None]) -> CommitReport:

@@ -45,6 +45,7 @@ class FileReport:
     gone: tuple[str, ...]
     new: tuple[str, ...]
     scatter: tuple[float, float] | None  # of rows whose kernel is the same: the range of other/base. None: too few
+    broken: tuple[str, ...] = ()  # had a time in the base and a failure in the other: "workload: verdict"
 
     @property
     def worse(self) -> tuple[FileRow, ...]:
@@ -60,16 +61,18 @@ def compare_files(base: ResultFile, other: ResultFile) -> FileReport:
         if name in other.devices:
             _of_one_device(base, other, base.devices[name], other.devices[name])
     shared = [key for key in base.rows if key in other.rows]
-    if not shared:
+    broken = tuple(f"{key}: {other.failed[key]}" for key in base.rows if key in other.failed)
+    if not shared and not broken:
         raise UsageError(f"{base.path} and {other.path} have no measured workload in common")
     scatter = _scatter([(base.rows[key], other.rows[key]) for key in shared])
     return FileReport(
         base,
         other,
         tuple(_row(base.rows[key], other.rows[key], scatter) for key in shared),
-        tuple(key for key in base.rows if key not in other.rows),
+        tuple(key for key in base.rows if key not in other.rows and key not in other.failed),
         tuple(key for key in other.rows if key not in base.rows),
         scatter,
+        broken,
     )
 
 

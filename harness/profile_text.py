@@ -1,9 +1,8 @@
-"""`python -m harness profile`: its arguments, its tables, its JSON."""
+"""`python -m harness profile`: its tables, its JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from kernels.select import WORDS, Level
 
 LEFT_OUT = "looking up embeddings, activation and product behind separate gate and up GEMVs, choosing a token"
 HEADERS = ("family", "launches", "time", "±", "share", "gaps before", "% of limit", "limited by")
-Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 
 # ---------------------------------------------------------------- for people
@@ -124,11 +122,7 @@ def telemetry_text(recording: Recording) -> str:
         if not signal.available:
             missing.setdefault((signal.why or "no reason told").partition(";")[0], []).append(signal.name)
     lines += [f"unavailable ({why}): {', '.join(names)}" for why, names in missing.items()]
-    if recording.energy is None:
-        lines.append(f"energy: {recording.energy_why}")
-    else:
-        joules = recording.energy["per_query_j"]
-        lines.append(f"energy of a query: {joules['mean']:.4g} J in {_count(joules['repeats'], 'repeat')}")
+    lines.append(f"energy: {recording.energy_why}")
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import kernels
@@ -31,7 +31,7 @@ from harness.resident import LAYERS_BYTES, Residence
 from harness.step import Call, Step
 from harness.stepping import TimedStep, machines
 from harness.supervisor import Supervisor
-from harness.telemetry import Recorder
+from harness.telemetry import Recorder, Recording
 from kernels.identity import identify
 from kernels.select import Level, Selection, select
 from kernels.space import Space
@@ -90,7 +90,7 @@ def profile(
         except (Refused, RunnerLost) as failure:
             raise KilnError(f"{model} on {choice.slug}: {failure}") from failure
         finally:
-            recording = recorder.stop() if recorder else None
+            recording = _no_query(recorder.stop()) if recorder else None
         return Profile(
             device=choice.slug,
             description=dict(choice.description),
@@ -101,6 +101,12 @@ def profile(
             recording_why=why,
             **found,
         )
+
+
+def _no_query(recording: Recording) -> Recording:
+    """A phase here is many steps in a row and no part of one query: it has no query's energy."""
+    why = "a profile repeats each step, which is no query: mark an engine's phases (python -m harness telemetry --mark)"
+    return recording if recording.energy is None else replace(recording, energy=None, energy_why=why)
 
 
 def _record(choice: DeviceChoice, supervisor: Supervisor) -> tuple[Recorder | None, str | None]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class ResultFile:
     devices: Mapping[str, Mapping[str, Any]]  # by the rows' `device`: as a runner describes it, as far as is told
     rows: Mapping[str, Row]
     notes: tuple[str, ...]
+    failed: Mapping[str, str] = field(default_factory=dict)  # by row key: the verdict of what has no time
 
 
 def load(path: Path) -> ResultFile:
@@ -104,15 +105,17 @@ def _entry(family: str, entry: Entry) -> Row:
 
 
 def _bench(path: Path, data: Mapping[str, Any]) -> ResultFile:
-    rows = {}
+    rows, failed = {}, {}
     for line in data["lines"]:
         for which in ("default", "tuned"):
             found = line[which]
-            if found and "median_ns" in found:
-                key, label = f"{line['workload']} ({which})", f"{line['label']} ({which})"
+            key, label = f"{line['workload']} ({which})", f"{line['label']} ({which})"
+            if found and "median_ns" not in found:
+                failed[key] = str(found["verdict"])
+            elif found:
                 low, high = found["interval_ns"]
                 rows[key] = Row(key, "", label, found["median_ns"], (low, high), None, line["limit_ns"])
-    return ResultFile(path, BENCH, {"": dict(data["description"])}, rows, ())
+    return ResultFile(path, BENCH, {"": dict(data["description"])}, rows, (), failed)
 
 
 def _pytest(path: Path, data: Mapping[str, Any]) -> ResultFile:

@@ -3,10 +3,10 @@
 Started by harness.peer with the commit's `kernels` first on its path; speaks the frames of harness.runner.protocol.
 
     open {command, description, anchors}  → {}         the device, its runner's command, the anchors (null: choose)
-    plan {models, formats, …}             → {items: [{workload, label, family, share, candidate, config}, …], notes}
+    plan {models, formats, …}             → {items: [{workload, label, family, share, candidate, config}, …]}
     check {workload}                      → {} or {failed: log}
     prepare {workload}                    → {wall_ns} or {failed: log}      in a fresh runner
-    turn {warmup, samples}                → {kernel_ns, anchors_ns, conditions?} or {failed: log}
+    turn {warmup, samples}                → {kernel_ns, anchors_ns} or {failed: log}
 """
 
 from __future__ import annotations

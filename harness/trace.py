@@ -171,15 +171,15 @@ def _us(ns: float) -> float:
 
 
 def claim(path: Path) -> None:
-    """Have a place for the trace before minutes are spent on it. Raises KilnError where there is none."""
+    """Have a place for a trace or recording before minutes are spent on it. Raises KilnError where there is none."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise KilnError(f"no trace can be written to {path}: {error.strerror}; name another file") from error
+        raise KilnError(f"{path} cannot be written: {error.strerror}; name another file") from error
     if path.is_dir():
-        raise KilnError(f"{path} is a folder; name a file for the trace, as in {path / 'trace.json'}")
+        raise KilnError(f"{path} is a folder; name a file, as in {path / 'trace.json'}")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise KilnError(f"no trace can be written to {path}: permission denied; name another file")
+        raise KilnError(f"{path} cannot be written: permission denied; name another file")
 
 
 def write(path: Path, profile: Profile) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.entrant import Contestant
 from harness.papers.ground import Ground, failures, limit_text, measurement_json, ratio, ratio_json, time_cell, wrapped
-from harness.probe import Limit
+from harness.probe import Limit, broken
 from harness.tables import table
 from harness.timing import TIE, Ratio
 from kernels.jobs import dtype_policy
@@ -86,6 +86,12 @@ def text(rows: Sequence[Row], device: str) -> str:
         notes += [f"tuned ({row.level}): {WORDS[row.level]}" for row in rows if row.which == "tuned"][:1]
     else:
         notes.append("tuned: no document has an entry for both formats")
+    notes += [
+        f"{row.which} at [{row.K}, {row.N}]: {beyond}"
+        for row in rows
+        for percent in row.percents
+        if percent is not None and (beyond := broken(percent))
+    ]
     published = [
         (PROCESSORS[row.device], row.K, row.N, _paper_ms(row.fp4_ns), _paper_ms(row.int4_ns), f"{row.acceleration:.2f}")
         for row in TABLE_1

@@ -110,7 +110,9 @@ def save(recording: Recording, path: Path) -> None:
     """Write a recording. Raises KilnError with a sentence."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json_text(recording.to_json()) + "\n", "utf-8")
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(json_text(recording.to_json()) + "\n", "utf-8")
+        part.replace(path)
     except OSError as error:
         raise KilnError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -156,6 +158,8 @@ def _notes(recording: Recording) -> list[str]:
     query = used["per_query_j"]
     spread = "" if query["sd"] is None else f" ± {query['sd']:.3g}"
     notes.append(f"energy of a query: {query['mean']:.4g}{spread} J in {query['repeats']} repeats ({used['of']})")
+    if used["queries_left_out"]:
+        notes.append(f"{used['queries_left_out']} more have a phase without a reading: no energy of theirs is known")
     if used["battery"] is not None:
         hours = used["battery"]["hours_at_one_query_a_minute"]
         notes.append(f"a full battery lasts {hours:.3g} h at one query a minute")

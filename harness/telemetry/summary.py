@@ -19,13 +19,33 @@ def summarise(
             if signal.name in series:
                 means = [
                     mean
-                    for phase in phases
-                    if phase.name == name and (mean := mean_in(signal, series[signal.name], phase)) is not None
+                    for parts in _repeats(phases, name)
+                    if (mean := _mean_over(signal, series[signal.name], parts)) is not None
                 ]
                 if means:
                     spreads[signal.name] = Spread(fmean(means), stdev(means) if len(means) > 1 else None, len(means))
         summary[name] = spreads
     return summary
+
+
+def _repeats(phases: Sequence[Phase], name: str) -> list[list[Phase]]:
+    """The phases of a name by repeat: two encoders, one after the other, are one repeat's."""
+    found: dict[int, list[Phase]] = {}
+    for phase in phases:
+        if phase.name == name:
+            found.setdefault(phase.repeat, []).append(phase)
+    return list(found.values())
+
+
+def _mean_over(signal: Signal, series: Series, parts: Sequence[Phase]) -> float | None:
+    """The mean over several phases, each weighing as long as it took; None where the signal told nothing in any."""
+    told = [
+        (mean, part.end_ns - part.start_ns) for part in parts if (mean := mean_in(signal, series, part)) is not None
+    ]
+    if len(told) < 2:
+        return told[0][0] if told else None
+    whole = sum(ns for _, ns in told)
+    return sum(mean * ns for mean, ns in told) / whole if whole else fmean(mean for mean, _ in told)
 
 
 def mean_in(signal: Signal, series: Series, phase: Phase) -> float | None:

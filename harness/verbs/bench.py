@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from harness import bench
 from harness.devices import resolve
-from harness.errors import UsageError
+from harness.errors import KilnError, UsageError
 from harness.fitness import add_arguments as add_fitness
 from harness.fitness import fit
 from harness.measure import Meter
@@ -58,3 +58,10 @@ def run(args: argparse.Namespace) -> None:
         steps = bench.lines(Meter(supervisor, choice.sheet), choice, probed, list(planned), documents)
         found = list(tqdm(steps, total=len(planned), disable=None, unit="workload"))
     say(json_text(bench.to_json(choice, found)) if args.json else bench.text(choice, found))
+    measured = {line.workload for line in found}
+    if left_out := [item.workload.key for item in planned if item.workload not in measured]:
+        raise KilnError(
+            f"{len(left_out)} workloads were left out, as their default is not legal here: {left_out[0]}, …"
+        )
+    if failed := [line for line in found if line.failed]:
+        raise KilnError(f"{len(failed)} of {len(found)} workloads have a configuration that failed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from harness import trace
 from harness.tables import json_text, say
 from harness.telemetry import command
 from harness.telemetry.nouns import PHASES
@@ -36,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """The verb. Raises UsageError, DeviceMissing and KilnError; KeyboardInterrupt when all has been written."""
+    if args.out:
+        trace.claim(args.out)
     marks = command.stdin_lines() if args.mark else None
     recording, interrupted = command.record(args.device, args.seconds, args.period_ms, marks)
     if args.out:

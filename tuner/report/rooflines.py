@@ -34,9 +34,14 @@ class Roof:
     source: str
 
     @property
+    def memory(self) -> bool:
+        """Whether it is bandwidth, not arithmetic."""
+        return self.name == "memory"
+
+    @property
     def text(self) -> str:
         """For people."""
-        unit = "GB/s" if self.name == "memory" else "GFLOPS"
+        unit = "GB/s" if self.memory else "GFLOPS"
         spread = f" [{number(self.least)}, {number(self.most)}]" if self.most > 1.01 * self.least else ""
         return f"{self.name} {number(self.rate)} {unit}{spread}"
 
@@ -68,7 +73,7 @@ def roofs(study: Study) -> list[Roof]:
 
 def number(value: float) -> str:
     """Three digits."""
-    return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def rate_text(kernel: Kernel, ns: float) -> str:
