@@ -175,7 +175,10 @@ class Child:
         return line
 
     def _blob(self, size: int, deadline: float) -> bytearray:
-        blob = bytearray(size)
+        try:
+            blob = bytearray(size)
+        except (MemoryError, OverflowError) as error:
+            raise GarbageError(f"an answer with a blob of {size} bytes") from error
         view = memoryview(blob)
         ready = min(size, len(self._read))
         view[:ready] = self._read[:ready]

@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from harness.answers import RunnerLost
+
 INTERRUPTED = 130
 
 
@@ -35,6 +37,9 @@ def ended(command: Callable[[], None], interrupted: str = "interrupted") -> int:
     """Carry out a command; returns its exit code, its error as one sentence on stderr."""
     try:
         command()
+    except RunnerLost as lost:  # between what is caught and judged, as when a driver fails at once
+        print(f"kiln: {lost}; everything finished is kept, run the same command again", file=sys.stderr)
+        return KilnError.exit_code
     except KilnError as error:
         print(f"kiln: {error}", file=sys.stderr)
         return error.exit_code

@@ -304,8 +304,11 @@ class Supervisor:
             what = f"sent something else than an answer ({garbage})"
             raise self._lost(Verdict.WORKER_LOST, name or op, what) from None
         except Ended as ended:
-            # One that died before it read the request was not killed by it.
-            verdict = Verdict.CRASHED if op in ("build", "run") and ended.had_read else Verdict.WORKER_LOST
+            # One that died before it read the request was not killed by it; nor one that outlives its driver by design:
+            # at the other end of an `ssh` it was the network.
+            outlives = self._link is None and self._hello is not None and "limit" in self._hello.ops
+            blamed = op in ("build", "run") and ended.had_read and not outlives
+            verdict = Verdict.CRASHED if blamed else Verdict.WORKER_LOST
             raise self._lost(verdict, name or op, str(ended), ended.status) from None
         except BaseException:
             self._child.kill()

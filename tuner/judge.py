@@ -202,6 +202,8 @@ def main(words: Sequence[str]) -> None:
             raise UsageError(f"{path} is not there; name a journal, which lies beside its document")
         try:
             scores += judge(load(path).records() if path.suffix == ".npz" else read(path).records)
+        except UsageError:
+            raise
         except KilnError as error:
             raise KilnError(f"{path}: {error}") from error
         except (KeyError, TypeError) as error:

@@ -103,6 +103,7 @@ def _measure(meter: Meter, part: Slice) -> Callable[[Config, float | None], Meas
     def measure(config: Config, best_ns: float | None) -> Measurement:
         nonlocal rival
         candidate = _candidate(part, config)
+        meter.bench.supervisor.settle()
         measurement = meter.measure(candidate, budget_s=TRIAL_BUDGET_S, rival=rival)
         rival = next_rival(rival, candidate, Trial(config, measurement))
         return measurement
@@ -113,7 +114,7 @@ def _measure(meter: Meter, part: Slice) -> Callable[[Config, float | None], Meas
 def _judged(
     space: Recorded, part: Slice, meter: Meter, probed: ProbeResult, found: Sequence[Config], seed: int, trials: int
 ) -> Live:
-    recorded = [{**space.config(row), "variant": part.variant} for row in np.argsort(space.time_ms)[:TOP].tolist()]
+    recorded = [{**space.config(row), "variant": part.variant} for row in _best_rows(space)]
     mine = _ranked(part, meter, probed, found)[0][0]
     best = _ranked(part, meter, probed, [mine, *(config for config in recorded if config != mine)])[0][0]
     if best == mine:
@@ -121,6 +122,12 @@ def _judged(
     times_ns = {str(config): times for config, times in _ranked(part, meter, probed, [mine, best])}
     ratio = paired_ratio(times_ns[str(best)], times_ns[str(mine)])
     return Live(space.name, seed, trials, mine, best, ratio.ratio, ratio.interval)
+
+
+def _best_rows(space: Recorded) -> list[int]:
+    """The rows of the fastest few, of those that worked."""
+    order = np.argsort(space.time_ms)  # what failed comes last
+    return [row for row in order[:TOP].tolist() if np.isfinite(space.time_ms[row])]
 
 
 def _ranked(

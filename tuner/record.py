@@ -144,6 +144,10 @@ def record(space: Slice, device: DeviceChoice, out: Path, rng: np.random.Generat
             found.append(measurement)
             if done % 50 == 49 or done + 1 == len(order):
                 say(f"{done + 1} of {len(order)} configurations")
+    if lost := sum(one.verdict is Verdict.WORKER_LOST for one in found):
+        raise KilnError(
+            f"{lost} configurations lost their runner, which says nothing of them: run the same command again"
+        )
     _write(out, space, device, probed, order, found)
     best = min(zip(map(_cost_ns, found), map(str, order), strict=True))
     say(f"wrote {out}: {len(order)} configurations, the fastest {best[0] / 1e3:.1f} µs: {best[1]}")

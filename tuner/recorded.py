@@ -47,10 +47,15 @@ class Recorded:
         """The optimum."""
         return float(np.nanmin(self.time_ms))
 
+    @property
+    def begins_with(self) -> list[dict[str, Any]]:
+        """What a search there tries first: a record of ours begins with the family's default, where that is in it."""
+        return [self.config(0)] if str(self.meta.get("protocol", "")).startswith("kiln-") else []
+
     def anonymous(self) -> Recorded:
         """The same space with parameters called x0, x1, …"""
         renamed = {f"x{i}": values for i, values in enumerate(self.params.values())}
-        return Recorded(self.name, renamed, self.index, self.time_ms)
+        return Recorded(self.name, renamed, self.index, self.time_ms, self.meta)
 
     def config(self, row: int) -> dict[str, Any]:
         """Configuration of a row of `index`."""

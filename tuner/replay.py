@@ -16,6 +16,7 @@ import numpy as np
 
 from harness.devices import resolve
 from harness.errors import UsageError
+from harness.fitness import fit
 from harness.tables import json_text, say, table
 from tuner import against
 from tuner.donors import Donor
@@ -75,6 +76,7 @@ def replay(
             sampler=sampler,
             donors=donors,
             table=space.table,
+            seeds=space.begins_with,
         )
         best = np.minimum.accumulate([trial.cost_ns for trial in outcome.trials])
         reached = best[np.minimum(marks, len(best)) - 1]
@@ -147,14 +149,14 @@ def _marks(budget: int) -> tuple[int, ...]:
 def _live(args: argparse.Namespace, spaces: Sequence[Recorded]) -> None:
     if args.donors or args.anonymous or args.sampler != "kiln":
         raise UsageError("--live goes without --donors, --anonymous and --sampler")
-    device = resolve(args.live)
-    parts = [slice_of(space, path, device) for space, path in zip(spaces, args.spaces, strict=True)]
     found = []
-    for space, part in zip(spaces, parts, strict=True):
-        for one in searches(space, part, device, range(args.seed, args.seed + args.repeats), args.budget):
-            found.append(one.as_json())
-            if not args.json:
-                say(str(one))
+    with fit(resolve(args.live), None, None) as device:
+        parts = [slice_of(space, path, device) for space, path in zip(spaces, args.spaces, strict=True)]
+        for space, part in zip(spaces, parts, strict=True):
+            for one in searches(space, part, device, range(args.seed, args.seed + args.repeats), args.budget):
+                found.append(one.as_json())
+                if not args.json:
+                    say(str(one))
     if args.json:
         say(json_text({"searches": found}))
 

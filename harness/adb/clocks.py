@@ -259,18 +259,20 @@ def _alive(pid: int) -> bool:
 
 @contextlib.contextmanager
 def _terminating() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does."""
+    """SIGTERM and a terminal that is closed end the block as Ctrl-C does."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    with _handling(signal.SIGTERM, interrupt):
+    with _handling(signal.SIGTERM, interrupt), _handling(signal.SIGHUP, interrupt):
         yield
 
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    with _handling(signal.SIGINT, signal.SIG_IGN), _handling(signal.SIGTERM, signal.SIG_IGN):
+    with contextlib.ExitStack() as stack:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            stack.enter_context(_handling(number, signal.SIG_IGN))
         yield
 
 

@@ -78,9 +78,10 @@ def parse(text: str) -> Condition:
     number = {name.lower(): int(value) for name, value in re.findall(r"^\s*([\w ]+): (-?\d+)\s*$", text, re.M)}
     powered = re.findall(r"^\s*\w+ powered: (true|false)", text, re.M)
     room = re.search(r"^\S+\s+\d+\s+\d+\s+(\d+)\s+\d+%", text, re.M)
-    tenths = number.get("temperature")
+    absent = re.search(r"^\s*present: false", text, re.M) is not None  # a board's zeros are no battery's
+    tenths = None if absent else number.get("temperature")
     return Condition(
-        battery_percent=None if re.search(r"^\s*present: false", text, re.M) else number.get("level"),
+        battery_percent=None if absent else number.get("level"),
         battery_c=None if tenths is None else tenths / 10,
         powered=("true" in powered) if powered else None,
         thermal_status=number.get("thermal status"),

@@ -16,6 +16,7 @@ from kernels.spec import Verdict
 FOLDER = "/data/local/tmp/kiln"  # what adb's shell may write and execute on every Android, without root
 WAIT_S = 300.0  # for a phone that is gone: a boot takes half a minute to two, and somebody may have to fetch the cable
 LEAST_SDK = 24  # Android 7: the first with shell protocol 2, without which stdin, stdout and stderr are one terminal
+RUNNER_SDK = 29  # Android 10: what `make runner-android` builds for; bionic has glob from 28 on
 # The slowest that a transfer is given time for: `adb push` reached 17 MB/s in one report, USB 2 and old cables less.
 BYTES_PER_S = 2e6
 _POLL_S = 1.0
@@ -28,7 +29,7 @@ _FULL = "No space left on device"
 
 @dataclass(frozen=True)
 class _Facts:
-    boot: str  # changes with every boot
+    boot: str | None  # changes with every boot; None where the phone does not tell
     up: bool  # whether it has booted to its end
     sdk: int  # Android's API level
     sha256: str  # of the runner there, "" = none
@@ -62,7 +63,9 @@ class PhoneLink:
 
     def cooling_below(self, cool_below_c: float) -> PhoneLink:
         """The same link with another gate."""
-        return PhoneLink(self.phone, self.runner, cool_below_c=cool_below_c, wait_s=self._wait_s, say=self._say)
+        other = PhoneLink(self.phone, self.runner, cool_below_c=cool_below_c, wait_s=self._wait_s, say=self._say)
+        other._boot, other._set_up = self._boot, self._set_up  # a journal asks for the boot before anything starts
+        return other
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -95,6 +98,11 @@ class PhoneLink:
             raise DeviceMissing(
                 f"phone {self.phone.serial} has Android API level {facts.sdk}, and adb passes bytes through unchanged "
                 f"from {LEAST_SDK} (Android 7) on; run Kiln on the device itself, see harness/PHONES.md"
+            )
+        if facts.sdk < RUNNER_SDK:
+            raise DeviceMissing(
+                f"phone {self.phone.serial} has Android API level {facts.sdk}, and the runner is built for "
+                f"{RUNNER_SDK} (Android 10) and later; run Kiln on the device itself, see harness/PHONES.md"
             )
         rebooted = self._set_up is not None and self._set_up != facts.boot
         self._boot = self._set_up = facts.boot
@@ -152,7 +160,7 @@ class PhoneLink:
             return None
         words = told.get("sum", "").split()
         return _Facts(
-            told.get("boot", "").strip(), told.get("up", "").strip() == "1", int(sdk), words[0] if words else ""
+            told.get("boot", "").strip() or None, told.get("up", "").strip() == "1", int(sdk), words[0] if words else ""
         )
 
     def _return(self, why: str) -> _Facts:
@@ -190,7 +198,7 @@ class PhoneLink:
         if done is not None and not done.status:
             done = self.phone.run("push", str(self.runner.path), part, timeout_s=_PUSH_S)
         if done is not None and not done.status:
-            others = f"for f in {FOLDER}/kiln-runner-*; do [ $f = {name} ] || rm -f $f; done"
+            others = f"rm -f {FOLDER}/part-*; for f in {FOLDER}/kiln-runner-*; do [ $f = {name} ] || rm -f $f; done"
             done = self.phone.shell(f"chmod 755 {part} && mv {part} {name} && {others}")
         if done is not None and not done.status:
             return

@@ -113,7 +113,7 @@ def decode(line: bytes | bytearray) -> tuple[dict[str, Any], list[int]]:
     """The frame of a line and the lengths of the blobs that follow it. Raises GarbageError."""
     try:
         frame = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GarbageError(f"not JSON: {bytes(line[:80])!r}") from error
     if not isinstance(frame, dict):
         raise GarbageError(f"not an object: {bytes(line[:80])!r}")

@@ -8,6 +8,8 @@
 static const char *const KINDS[] = {"bad_request", "build_failed", "launch_failed", "out_of_resources",
                                     "unsupported", "internal",     "crashed",       "timeout"};
 
+enum { MOST_MESSAGE = 1 << 20 };  // of a compiler's log: escaped, more of it may be no line any more
+
 bool refuse(struct answer *answer, enum kind kind, const char *format, ...) {
     char text[1024];
     va_list list;
@@ -44,7 +46,8 @@ void answer_line(const struct answer *answer, const char *id, struct bytes *line
     bytes_printf(line, "{\"id\":%s,\"ok\":%s", id, answer->refused ? "false" : "true");
     if (answer->refused) {
         bytes_printf(line, ",\"error\":{\"kind\":\"%s\",\"message\":", KINDS[answer->kind]);
-        json_string(line, answer->message.data, answer->message.size);
+        size_t size = answer->message.size;
+        json_string(line, answer->message.data, size > MOST_MESSAGE ? MOST_MESSAGE : size);
         bytes_printf(line, ",\"fatal\":%s}", answer->fatal ? "true" : "false");
     } else {
         bytes_append(line, answer->fields.data, answer->fields.size);

@@ -1,13 +1,17 @@
 // `--list`: every device of every library, each library in a process of its own.
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "device.h"
 #include "frame.h"
+
+enum { LIST_S = 30 };  // for one library; the host waits a minute for them all
 
 static bool print(void *arg, cl_platform_id platform, cl_device_id device, const char *selector) {
     struct bytes *out = arg;
@@ -103,6 +107,9 @@ bool device_list(const struct choice *choice, int out) {
         if (pipe(ends) != 0) return false;
         pid_t child = fork();
         if (child == 0) {
+            // Nobody waits for a driver that hangs: the parent may be gone, its link cut, before it is done.
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            alarm(LIST_S);
             close(ends[0]);
             list_one(paths[i], ends[1]);
             _exit(0);
