@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from small_probe import probe_once
 
 import kernels
-from harness import bench
+from harness import bench, cli, verbs
 from harness.devices import DeviceChoice
 from harness.measure import Meter
 from harness.probe import Limit, ProbeResult
@@ -80,3 +82,46 @@ def test_every_family_has_a_line_on_a_device(device: DeviceChoice, ready: tuple[
 def _first(ready: tuple[Meter, ProbeResult], device: DeviceChoice) -> tuple[Meter, DeviceChoice, ProbeResult]:
     meter, probed = ready
     return meter, device, probed
+
+
+@pytest.mark.parametrize(
+    ("after", "left", "code", "said"),
+    [
+        (KeyboardInterrupt(), took(1000), 130, "interrupted"),
+        (
+            None,
+            Measurement.failed(Verdict.WRONG_RESULT, "at M=1"),
+            1,
+            "1 of 1 workloads have a configuration that failed",
+        ),
+    ],
+)
+def test_what_is_measured_is_shown_whatever_comes_after(
+    after: BaseException | None,
+    left: Measurement,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    choice = SimpleNamespace(
+        slug="paper", command=(), link=None, sheet=None, description={"name": "Paper", "platform_name": "None"}
+    )
+
+    def lines(*_: object) -> Iterator[bench.Line]:
+        yield line(left)
+        if after:
+            raise after
+
+    monkeypatch.setattr(verbs.bench, "plan", lambda *_, **__: [Planned(WORKLOAD, 1, 1, 1.0)])
+    monkeypatch.setattr(verbs.bench, "resolve", lambda name: choice)
+    monkeypatch.setattr(verbs.bench, "fit", lambda *_: nullcontext(choice))
+    monkeypatch.setattr(verbs.bench, "Supervisor", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(verbs.bench, "Meter", lambda *_: None)
+    monkeypatch.setattr(verbs.bench, "probe", lambda *_: None)
+    monkeypatch.setattr(verbs.bench.common, "documents", lambda *_: [])
+    monkeypatch.setattr(bench, "lines", lines)
+    assert cli.main(["bench"]) == code
+    told = capsys.readouterr()
+    assert "ffn  M=1 N=64 K=256" in told.out
+    assert said in told.err

@@ -56,8 +56,12 @@ def run(args: argparse.Namespace) -> None:
         documents = common.documents(args.config, choice)
         probed = probe(supervisor, choice.sheet)
         steps = bench.lines(Meter(supervisor, choice.sheet), choice, probed, list(planned), documents)
-        found = list(tqdm(steps, total=len(planned), disable=None, unit="workload"))
-    say(json_text(bench.to_json(choice, found)) if args.json else bench.text(choice, found))
+        found: list[bench.Line] = []
+        try:
+            for line in tqdm(steps, total=len(planned), disable=None, unit="workload"):
+                found.append(line)
+        finally:  # after Ctrl-C too what is measured is shown
+            say(json_text(bench.to_json(choice, found)) if args.json else bench.text(choice, found))
     measured = {line.workload for line in found}
     if left_out := [item.workload.key for item in planned if item.workload not in measured]:
         raise KilnError(

@@ -11,6 +11,7 @@ from harness.errors import UsageError
 from harness.profiling import REPEATS, profile
 from harness.step import remarks, steps
 from harness.tables import json_text, say
+from harness.telemetry import command
 from harness.verbs import common
 from kernels.gemm_prefill import ROWS
 from kernels.jobs import Ask
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--repeats", type=int, default=REPEATS, metavar="N", help="of every step (default %(default)s)")
     add("--trace", type=Path, metavar="F", help="write a Chrome trace, telemetry included; Perfetto opens it")
     add("--telemetry", action="store_true", help="sample clocks, temperatures, utilisation and power beside it")
+    add("--recording", type=Path, metavar="F", help="keep these samples in a file, which python -m tuner report shows")
     common.add_json(parser)
 
 
@@ -44,8 +46,8 @@ def run(args: argparse.Namespace) -> None:
     sheet, ask = _asked(args)
     if args.repeats < 1:
         raise UsageError(f"--repeats {args.repeats}: at least one repeat is needed")
-    if args.trace:
-        trace.claim(args.trace)
+    for path in filter(None, (args.trace, args.recording)):
+        trace.claim(path)
     choice = resolve(args.device)
     documents = common.documents(args.config, choice)
     with common.progress("step") as tell:
@@ -56,11 +58,13 @@ def run(args: argparse.Namespace) -> None:
             documents,
             notes=remarks(sheet, ask),
             repeats=args.repeats,
-            record=bool(args.telemetry or args.trace),
+            record=bool(args.telemetry or args.trace or args.recording),
             tell=tell,
         )
     if args.trace:
         trace.write(args.trace, found)
+    if args.recording and found.recording:
+        command.save(found.recording, args.recording)
     say(json_text(profile_text.to_json(found)) if args.json else profile_text.text(found, args.trace))
 
 
