@@ -343,6 +343,11 @@ def test_energy_of_a_query_and_battery_life_as_the_study_computes_them(tmp_path:
     assert battery["queries_a_charge"] == pytest.approx(5 * 3.85 * 3600 / (3 * 11.165))
     assert battery["hours_at_one_query_a_minute"] == pytest.approx(5 * 3.85 / (3 * 11.165 / 60))
     assert "from its battery" in used["of"]
+    milli = {**series, "battery_capacity_mah": Series((0,), (5.0,))}  # a driver that tells mAh where µAh are meant
+    used, _ = energy(signals, milli, phases)
+    assert used is not None
+    assert used["battery"] is None
+    assert "a battery of 5 mAh is none" in used["battery_why"]
 
 
 def test_battery_life_of_the_study_s_figures() -> None:

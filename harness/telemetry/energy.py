@@ -21,6 +21,7 @@ BATTERY, PROCESSOR = "battery_power_w", "cpu_power_w"
 _CURRENT, _VOLTAGE, _DISCHARGING = "battery_current_ma", "battery_voltage_v", "battery_discharging"
 _CABLE = "cable_online"
 _CAPACITY = "battery_capacity_mah"
+_PLAUSIBLE_MAH = (200.0, 200_000.0)  # from a watch's to a laptop's; some drivers that tell mA may tell mAh too
 _OF = {BATTERY: "the whole device, from its battery", PROCESSOR: "the processor's packages, from their own counters"}
 _APART = ("load", "idle")  # phases that are no part of a query: a model is loaded once for many
 _MINUTE_S = 60.0
@@ -128,6 +129,8 @@ def _battery(
     if not (_CAPACITY in series and _VOLTAGE in series):
         return None, f"no {_CAPACITY if _CAPACITY not in series else _VOLTAGE}"
     capacity, voltage = series[_CAPACITY].values[-1], fmean(series[_VOLTAGE].values)
+    if not _PLAUSIBLE_MAH[0] <= capacity <= _PLAUSIBLE_MAH[1]:
+        return None, f"a battery of {capacity:g} mAh is none: its driver tells the charge in another unit than µAh"
     return {
         "capacity_mah": capacity,
         "voltage_v": voltage,
