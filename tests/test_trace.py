@@ -128,7 +128,7 @@ def test_a_place_that_takes_no_file_is_known_before_anything_runs(tmp_path: Path
     with pytest.raises(KilnError, match="is a folder; name a file"):
         trace.claim(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(KilnError, match="no trace can be written to"):
+    with pytest.raises(KilnError, match="cannot be written"):
         trace.claim(tmp_path / "file" / "trace.json")
     trace.claim(tmp_path / "new" / "trace.json")
     trace.write(tmp_path / "new" / "trace.json", made_up())
