@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from fakes import SHEET
@@ -14,6 +16,7 @@ from harness.candidate import Candidate
 from harness.cli import main
 from harness.devices import DeviceChoice
 from harness.entrant import Contestant
+from harness.errors import KilnError
 from harness.measure import Meter
 from harness.papers import concat, encoders, gemv, ground, weights
 from harness.papers.ground import Ground
@@ -302,3 +305,17 @@ def test_mistakes_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["tables", "--table", "2", "--config", "there/is/none.json"]) == 1
     assert "there/is/none.json" in capsys.readouterr().err
+
+
+def test_what_cannot_run_is_told_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(self: papers.Ground, workload: Workload) -> None:
+        raise KilnError(f"paper cannot run {workload.key}")
+
+    choice = SimpleNamespace(command=(), link=None, sheet=None, slug="paper")
+    monkeypatch.setattr(papers, "Supervisor", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(papers, "Meter", lambda *_: None)
+    monkeypatch.setattr(papers, "probe", lambda *_: None)
+    monkeypatch.setattr(papers.Ground, "pair", cannot)
+    monkeypatch.setattr(papers.gemv, "measure", lambda *_: pytest.fail("table 1 was measured first"))
+    with pytest.raises(KilnError, match="paper cannot run gemm_prefill"):
+        papers.measure(("1", "3"), choice, ())  # type: ignore[arg-type]

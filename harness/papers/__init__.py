@@ -97,6 +97,8 @@ def measure(
         probed = probe(supervisor, choice.sheet)
         steps()
         ground = Ground(Meter(supervisor, choice.sheet), choice, probed, documents, compute)
+        for _, _, workload in (job for parts in jobs.values() for job in parts):
+            ground.pair(workload)  # what cannot run is told before anything is measured, not after half of it
         return Found(
             choice,
             probed,
