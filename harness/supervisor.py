@@ -3,6 +3,9 @@
 What went wrong comes as one of two exceptions, each with the verdict it means for the candidate at hand:
 `Refused`, an answer of a healthy runner, and `RunnerLost`, after which the next call starts a fresh runner that knows
 no buffers and no programs (`generation` has grown).
+
+It is long because it is one thing: every request and every way to lose a runner ends in the same few fields, the child,
+its spare, its hello and what is resident.
 """
 
 from __future__ import annotations
