@@ -2,8 +2,8 @@
 
 Each figure is the best over vector widths, unrolls, ways to share the work and build options, by median: a first look
 at every way, then the best few again, interleaved. Best-of figures are not used, since memory has fast spells.
-Rates are per nanosecond, so bytes come as GB/s and FLOPs as GFLOPS. Nouns, search and anchors are in one file, since each
-figure comes about by the same look; the kernels are in harness/probe_kernels.py.
+Rates are per nanosecond, so bytes come as GB/s and FLOPs as GFLOPS. Nouns, search and anchors are in one file, since
+each figure comes about by the same look; the kernels are in harness/probe_kernels.py.
 """
 
 from __future__ import annotations
